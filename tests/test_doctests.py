@@ -1,0 +1,64 @@
+"""Every worked example in a docstring of the package is run, and gives what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import sys
+from types import ModuleType
+
+import pytest
+
+import waterlevel.backends
+import waterlevel.data
+import waterlevel.reference
+import waterlevel.validate
+
+PACKAGES = (waterlevel.reference, waterlevel.backends, waterlevel.validate, waterlevel.data)
+
+# Modules that cannot be imported without an optional package, with that package.
+OPTIONAL: dict[str, str] = {}
+
+# Every other module of reference/ is a text with a worked example.
+WITHOUT_EXAMPLE = {
+    "waterlevel.reference": "empty",
+    "waterlevel.reference.errors": "names only",
+}
+
+
+def module_names() -> list[str]:
+    found = []
+    for package in PACKAGES:
+        inside = pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=refuse)
+        found += [package.__name__, *(module.name for module in inside)]
+    return [name for name in found if not name.endswith(".__main__")]  # importing it would run it
+
+
+def refuse(package: str) -> None:
+    raise ImportError(f"{package} cannot be imported, so its modules cannot be listed")
+
+
+def run(name: str) -> doctest.TestResults:
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name], reason=f"{name} needs {OPTIONAL[name]}")
+    return doctest.testmod(importlib.import_module(name))
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_examples_give_what_they_say(name: str):
+    result = run(name)
+    assert result.failed == 0
+    if name.startswith("waterlevel.reference") and name not in WITHOUT_EXAMPLE:
+        assert result.attempted > 0, "a module of reference/ needs a worked example"
+
+
+def test_a_wrong_example_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    planted = ModuleType("planted")
+    planted.__doc__ = ">>> 1 + 1\n3\n"
+    monkeypatch.setitem(sys.modules, "planted", planted)
+    assert run("planted") == doctest.TestResults(failed=1, attempted=1)
+
+
+def test_lists_name_modules_that_exist():
+    assert set(OPTIONAL) | set(WITHOUT_EXAMPLE) <= set(module_names())
