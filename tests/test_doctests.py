@@ -24,6 +24,7 @@ OPTIONAL: dict[str, str] = {}
 WITHOUT_EXAMPLE = {
     "waterlevel.reference": "empty",
     "waterlevel.reference.errors": "names only",
+    "waterlevel.reference.operations": "a protocol: signatures only",
 }
 
 

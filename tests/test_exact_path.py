@@ -33,17 +33,17 @@ def names(text: str) -> set[str]:
 # What may be taken from NumPy, by the reason why its bits are fixed.
 PERMITTED_NUMPY = {
     "types and constants": names(
-        "bool_ dtype finfo float32 float64 floating generic iinfo inf int32 int64 integer intp nan "
-        "ndarray newaxis number pi uint8 uint32 uint64 issubdtype"
+        "bool_ dtype finfo float32 float64 floating generic iinfo inf int8 int32 int64 integer intp "
+        "issubdtype nan ndarray newaxis number uint8 uint32 uint64"
     ),
     "creation: nothing is computed, or small integers are": names(
         "arange array asarray ascontiguousarray empty empty_like eye full full_like identity ones "
         "ones_like zeros zeros_like"
     ),
     "moves: gather, transpose, flip, join": names(
-        "append broadcast_to column_stack concatenate copyto diag diagonal expand_dims flip hstack "
-        "ix_ moveaxis pad put_along_axis ravel repeat reshape roll split squeeze stack swapaxes "
-        "take take_along_axis tile transpose tril tril_indices triu triu_indices vstack"
+        "append broadcast_to column_stack concatenate copyto diag diagonal expand_dims "
+        "fill_diagonal flip hstack ix_ moveaxis pad put_along_axis ravel repeat reshape roll split "
+        "squeeze stack swapaxes take take_along_axis tile transpose tril tril_indices triu triu_indices vstack"
     ),
     "+ - * / sqrt rint: one rounding by IEEE 754": names(
         "add subtract multiply divide negative sqrt rint"
@@ -68,6 +68,7 @@ PERMITTED_MODULES: dict[str, set[str] | None] = {  # None: everything in it
     "__future__": None,
     "collections": names("Counter OrderedDict defaultdict deque namedtuple"),
     "collections.abc": None,
+    "contextlib": None,
     "dataclasses": None,
     "enum": None,
     "functools": names("cache cached_property lru_cache partial"),  # reduce would be a sum
@@ -83,7 +84,7 @@ PERMITTED_MODULES: dict[str, set[str] | None] = {  # None: everything in it
 PERMITTED_BUILTINS = names(
     "ArithmeticError AssertionError AttributeError Ellipsis False IndexError KeyError "
     "NotImplemented NotImplementedError None OverflowError RuntimeError StopIteration True "
-    "TypeError ValueError ZeroDivisionError Exception __name__ abs all any bool bytes callable "
+    "TypeError ValueError ZeroDivisionError Exception __name__ _ abs all any bool bytes callable "
     "classmethod dict divmod enumerate filter float format frozenset hasattr int isinstance "
     "issubclass iter len list map max memoryview min next object property range repr reversed "
     "set slice sorted staticmethod str super tuple type zip"
@@ -95,7 +96,7 @@ PERMITTED_ATTRIBUTES = names(
     "T all any argmax argmin argsort astype byteswap clip copy diagonal dtype fill flags flat "
     "flatten item itemsize max min nbytes ndim nonzero ravel repeat reshape searchsorted setflags "
     "shape size sort squeeze strides swapaxes take tobytes tolist transpose view "
-    "__class__ __doc__ __init__ __setattr__"
+    "__class__ __doc__ __getitem__ __init__ __setattr__"
 )
 
 PERMITTED_OPERATORS = (
@@ -104,8 +105,20 @@ PERMITTED_OPERATORS = (
     *(ast.BitAnd, ast.BitOr, ast.BitXor),
 )  # not here: ** is the library's pow, @ is BLAS
 
+DECIMAL = "50 digits by software, rounded once: the same on every machine"
+
 # What one module may use beyond the lists: the name as the test prints it, and why it is exact.
-EXTRAS: dict[str, dict[str, str]] = {}
+EXTRAS: dict[str, dict[str, str]] = {
+    "hadamard": {"numpy.kron": "products of the integers -1, 0 and 1"},
+    "histogram": {"numpy.cumsum": "of int64 counts, modulo 2**64"},
+    "logarithm": {
+        f"from decimal import {name}": DECIMAL
+        for name in names(
+            "Context Decimal DivisionByZero InvalidOperation Overflow ROUND_HALF_EVEN localcontext"
+        )
+    },
+    "rates": {"from decimal import Decimal": DECIMAL},
+}
 
 
 class Walker(ast.NodeVisitor):
