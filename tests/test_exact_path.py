@@ -33,8 +33,8 @@ def names(text: str) -> set[str]:
 # What may be taken from NumPy, by the reason why its bits are fixed.
 PERMITTED_NUMPY = {
     "types and constants": names(
-        "bool_ dtype finfo float32 float64 floating generic iinfo inf int8 int32 int64 integer intp "
-        "issubdtype nan ndarray newaxis number uint8 uint32 uint64"
+        "bool_ dtype finfo float32 float64 floating generic iinfo inf int8 int32 int64 integer "
+        "intp issubdtype nan ndarray newaxis number uint8 uint32 uint64"
     ),
     "creation: nothing is computed, or small integers are": names(
         "arange array asarray ascontiguousarray empty empty_like eye full full_like identity ones "
@@ -42,8 +42,9 @@ PERMITTED_NUMPY = {
     ),
     "moves: gather, transpose, flip, join": names(
         "append broadcast_to column_stack concatenate copyto diag diagonal expand_dims "
-        "fill_diagonal flip hstack ix_ moveaxis pad put_along_axis ravel repeat reshape roll split "
-        "squeeze stack swapaxes take take_along_axis tile transpose tril tril_indices triu triu_indices vstack"
+        "fill_diagonal flip hstack ix_ moveaxis pad put_along_axis ravel repeat reshape roll "
+        "split squeeze stack swapaxes take take_along_axis tile transpose tril tril_indices triu "
+        "triu_indices vstack"
     ),
     "+ - * / sqrt rint: one rounding by IEEE 754": names(
         "add subtract multiply divide negative sqrt rint"
@@ -117,6 +118,7 @@ EXTRAS: dict[str, dict[str, str]] = {
             "Context Decimal DivisionByZero InvalidOperation Overflow ROUND_HALF_EVEN localcontext"
         )
     },
+    "preparation": {"getattr": "reads the fields of its own dataclass by their names"},
     "rates": {"from decimal import Decimal": DECIMAL},
 }
 
@@ -187,7 +189,12 @@ class Walker(ast.NodeVisitor):
             kinds = [ast.unparse(k.value) for k in node.keywords if k.arg == "kind"]
             if kinds != ["'stable'"]:  # else the order of equals depends on the processor
                 self.refuse(node, "argsort without kind='stable'")
-        self.generic_visit(node)
+        if isinstance(called, ast.Name) and called.id == "getattr" and _names_attribute(node):
+            self.check_attributes(node, [ast.literal_eval(node.args[1])])
+            for argument in node.args:
+                self.visit(argument)
+        else:
+            self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp | ast.AugAssign) -> None:
         if not isinstance(node.op, PERMITTED_OPERATORS) and not _is_integer_constant(node):
@@ -195,6 +202,12 @@ class Walker(ast.NodeVisitor):
         self.generic_visit(node)
 
     visit_AugAssign = visit_BinOp
+
+
+def _names_attribute(call: ast.Call) -> bool:
+    """Such as getattr(x, "ndim", None), which is x.ndim."""
+    name = call.args[1] if len(call.args) > 1 else None
+    return isinstance(name, ast.Constant) and isinstance(name.value, str)
 
 
 def _is_integer_constant(node: ast.BinOp | ast.AugAssign) -> bool:
@@ -255,7 +268,9 @@ PLANTED = [
     ("import numpy as np\nnp.multiply.accumulate(a)", ".accumulate"),
     ("import numpy as np\nxp = np", "numpy as a value"),
     ("import numpy as np\ngetattr(np, 'dot')(a, b)", "numpy as a value"),
-    ("getattr(a, 'dot')(b)", "getattr"),
+    ("getattr(a, 'dot')(b)", ".dot"),
+    ("getattr(a, name)(b)", "getattr"),
+    ("f = getattr", "getattr"),
     ("__import__('numpy').dot(a, b)", "__import__"),
     ("eval('a @ b')", "eval"),
     ("import numpy.linalg", "import numpy.linalg"),
@@ -336,6 +351,7 @@ def test_a_violation_is_found_at_its_line():
         "total += x * y",
         "max(a, b) // 2 % 3 << 4",
         "TILE = 2**15",
+        "getattr(a, 'ndim', None)",
     ],
 )
 def test_the_permitted_arithmetic_passes(source: str):
