@@ -121,7 +121,7 @@ def decimal_exp2(x: float | int | Decimal) -> Decimal:
     Raises `BadInput` unless x is finite and |x| at most 10⁶.
     """
     value = exact(x)
-    if abs(value) > 1_000_000:
+    if value.copy_abs() > 1_000_000:  # abs() would round to the caller's precision
         raise BadInput(f"2**x is evaluated for |x| up to 1000000, got x = {x}")
     return CONTEXT.exp(CONTEXT.multiply(value, _LN_2))
 
