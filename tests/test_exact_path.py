@@ -21,8 +21,8 @@ REFERENCE = Path(waterlevel.reference.__file__).parent
 
 # Modules of reference/ that are not exact, with the reason; every other one is, new ones included.
 NOT_EXACT = {
-    "limit": "eigenvalues by LAPACK, logarithms of theory",
-    "results": "carries the limit and the gap beside the exact results",
+    "haar": "draws an orthogonal matrix with LAPACK: an input of the algorithms",
+    "limit": "eigenvalues by LAPACK, and the limit that follows from them",
 }
 
 
@@ -72,6 +72,7 @@ PERMITTED_MODULES: dict[str, set[str] | None] = {  # None: everything in it
     "contextlib": None,
     "dataclasses": None,
     "enum": None,
+    "fractions": None,  # rational numbers, no rounding at all
     "functools": names("cache cached_property lru_cache partial"),  # reduce would be a sum
     "heapq": None,
     "itertools": names(
@@ -94,7 +95,7 @@ PERMITTED_BUILTINS = names(
 # An attribute is looked at when an array or a ufunc has one of that name: `x.sum`, `np.add.reduce`.
 ARRAY_ATTRIBUTES = set(dir(np.ndarray)) | set(dir(np.ufunc))
 PERMITTED_ATTRIBUTES = names(
-    "T all any argmax argmin argsort astype byteswap clip copy diagonal dtype fill flags flat "
+    "T all any argmax argmin argsort astype base byteswap clip copy diagonal dtype fill flags flat "
     "flatten item itemsize max min nbytes ndim nonzero ravel repeat reshape searchsorted setflags "
     "shape size sort squeeze strides swapaxes take tobytes tolist transpose view "
     "__class__ __doc__ __getitem__ __init__ __setattr__"
@@ -119,6 +120,10 @@ EXTRAS: dict[str, dict[str, str]] = {
         )
     },
     "preparation": {"getattr": "reads the fields of its own dataclass by their names"},
+    "results": {
+        f"from .limit import {name}": "asked for when the result stands; nothing exact uses it"
+        for name in names("covariance_eigenvalues rate_limit")
+    },
     "rates": {"from decimal import Decimal": DECIMAL},
 }
 
