@@ -1,4 +1,8 @@
-"""Every worked example in a docstring of the package is run, and gives what it says."""
+"""Every worked example in a docstring of the package is run, and gives what it says.
+
+All modules are imported for it: where the optional packages are missing, this also shows that no
+module needs them before it is used.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,6 @@ import waterlevel.reference
 import waterlevel.validate
 
 PACKAGES = (waterlevel.reference, waterlevel.backends, waterlevel.validate, waterlevel.data)
-
-# Modules that cannot be imported without an optional package, with that package.
-OPTIONAL: dict[str, str] = {}
 
 # Every other module of reference/ is a text with a worked example.
 WITHOUT_EXAMPLE = {
@@ -41,8 +42,6 @@ def refuse(package: str) -> None:
 
 
 def run(name: str) -> doctest.TestResults:
-    if name in OPTIONAL:
-        pytest.importorskip(OPTIONAL[name], reason=f"{name} needs {OPTIONAL[name]}")
     return doctest.testmod(importlib.import_module(name))
 
 
@@ -62,4 +61,4 @@ def test_a_wrong_example_is_noticed(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_lists_name_modules_that_exist():
-    assert set(OPTIONAL) | set(WITHOUT_EXAMPLE) <= set(module_names())
+    assert set(WITHOUT_EXAMPLE) <= set(module_names())

@@ -59,6 +59,7 @@ def test_metadata():
     assert metadata["Name"] == "waterlevel"
     assert metadata["Version"] == PROJECT["project"]["version"]
     assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Description-Content-Type"] == "text/markdown"  # the README
     assert metadata["Requires-Python"] == ">=3.11"
     assert set(metadata.get_all("Provides-Extra") or ()) == set(
         PROJECT["project"]["optional-dependencies"]
