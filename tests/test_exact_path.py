@@ -119,6 +119,7 @@ EXTRAS: dict[str, dict[str, str]] = {
             "Context Decimal DivisionByZero InvalidOperation Overflow ROUND_HALF_EVEN localcontext"
         )
     },
+    "moments": {".accumulate": "the operation of the contract, a chain; not the ufunc's method"},
     "preparation": {"getattr": "reads the fields of its own dataclass by their names"},
     "results": {
         f"from .limit import {name}": "asked for when the result stands; nothing exact uses it"
