@@ -32,12 +32,12 @@ error u = 5·10⁻⁵⁰. Hence log2 x = ln x / ln 2 carries at most 3u (two log
 also next to x = 1, where ln x is small but no less accurate), and 2ˣ = exp(x·ln 2) at most
 2u·|x|·ln 2 + u < 8·10⁻⁴⁷ over the range of float64. Rounding that to 53 bits gives the wrong
 neighbour only if the true value lies that close to a midpoint of two floats. Exactly on a midpoint
-it can lie only if it is rational, that is (Gelfond–Schneider) if x is a power of two for log2,
-where the value is an integer and far from every midpoint, or if x is an integer for 2ˣ, which
-`exp2` therefore treats exactly. For all others, 2⁶⁴ arguments leave the closest call near a
-relative 2⁻⁵³·2⁻⁶⁴ ≈ 10⁻³⁵ (the published worst cases of both functions are of this size), eleven
-orders of magnitude above the error. The conversion of a `Decimal` to a float goes through its
-decimal string and is correctly rounded, gradual underflow included.
+it can lie only if it is rational, that is (Gelfond–Schneider) if x is a power of two for log2 or an
+integer for 2ˣ. Then it is a float itself and far from every midpoint, but for 2⁻¹⁰⁷⁵, halfway
+between 0 and the smallest subnormal, which `exp2` knows. For all others, 2⁶⁴ arguments leave the
+closest call near a relative 2⁻⁵³·2⁻⁶⁴ ≈ 10⁻³⁵ (the published worst cases of both functions are of
+this size), eleven orders of magnitude above the error. The conversion of a `Decimal` to a float
+goes through its decimal string and is correctly rounded, gradual underflow included.
 
 The caller's own decimal context (its precision, rounding and traps) is never read.
 """
@@ -151,8 +151,6 @@ def exp2(x: float) -> float:
         return math.inf
     if x <= -1075:
         return 0.0
-    if x == int(x):
-        return math.ldexp(1.0, int(x))
     return to_float(decimal_exp2(x))
 
 

@@ -176,6 +176,14 @@ def test_wide_alphabets_are_cut():
     assert 4 * codes.size < len(stream) < 1.15 * 4 * codes.size
 
 
+def test_a_long_alphabet_is_cut_even_where_that_costs_bits():
+    # 70,000 symbols far apart, each four times: a table of all would be shorter than low bits.
+    symbols = (np.arange(70_000, dtype=np.int32) - 35_000) * 2**14
+    codes = np.tile(symbols, 4)[:, None]
+    assert_round_trip(codes)
+    assert len(tables_of(codes)[0].symbols) <= 2**16
+
+
 def test_a_sparse_huge_symbol_costs_a_few_bytes():
     codes = gaussian(100, 100)
     plain = len(encode(codes))

@@ -184,9 +184,15 @@ def test_a_changed_default_context_changes_nothing():
         "default.clamp, default.rounding = 1, decimal.ROUND_FLOOR\n"
         "default.traps[decimal.Inexact] = True\n"
         "from waterlevel.reference import logarithm\n"
-        "print(logarithm.log2(0.3).hex(), logarithm.exp2(-1073.7).hex())"
+        "print(logarithm.log2(0.3).hex(), logarithm.exp2(-1073.7).hex())\n"
+        "print(logarithm.CONTEXT)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert result.stdout.split() == evaluate()[:2]
+    numbers, context = result.stdout.splitlines()
+    assert numbers.split() == evaluate()[:2]
+    expected = logarithm.CONTEXT.copy()
+    expected.clear_flags()
+    assert context.partition(" flags")[0] == str(expected).partition(" flags")[0]
+    assert context.partition(" traps")[2] == str(expected).partition(" traps")[2]
