@@ -163,6 +163,11 @@ class MatrixRotation(Rotation):
     kind: str
     seed: int | None = None
 
+    @property
+    def n(self) -> int:
+        """The order of V."""
+        return len(self.matrix)
+
     def rotate_columns(self, backend: Operations, matrix: Matrix) -> Matrix:
         return backend.matmul(matrix, backend.from_host(self.matrix, backend.dtype(matrix)))
 

@@ -1,0 +1,87 @@
+"""How is a matrix quantised on a lattice of unlimited range, at a spacing or at a rate?
+
+The four entropy-coded methods (RTN, GPTQ, WaterSIC, waterfilling) differ in their target Y, their
+factor L and their lattice. What they share stands here: run the interference-cancellation loop at a
+spacing, count the codes, measure their rate, and let `search` find the spacing if a rate was asked
+for. Every evaluation quantises the whole matrix: a subset of the rows would give other gains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .codebooks import Codebook
+from .histogram import ColumnHistograms
+from .operations import Matrix, Operations
+from .rates import SideInformation, measure, overhead
+from .search import SpacingChoice, Trial, find_spacing, open_loop_spacing
+
+
+@dataclass(frozen=True)
+class LatticeCodes:
+    """What a run on a lattice leaves: codes and values a×m on the backend, gains, and counts."""
+
+    codes: Matrix
+    values: Matrix
+    gains: NDArray[np.float64]
+    histograms: ColumnHistograms
+
+
+def quantize_on_lattice(
+    backend: Operations,
+    target: Matrix,
+    factor: Matrix | None,
+    lattice: Callable[[float], Codebook],
+    choice: SpacingChoice,
+    *,
+    coarsest: float,
+    mean_squares: NDArray,
+    diagonal: NDArray,
+    columns: int,
+    side_information: SideInformation,
+) -> tuple[Trial[LatticeCodes], bool]:
+    """Run the loop with the spacing that the user's choice leads to.
+
+    Args:
+        target: Y, a×m (m live columns), kept. factor: L, m×m, or None for L = I.
+        lattice: the codebook for a spacing. choice: a step, or a rate and how to reach it.
+        coarsest: a spacing at which every code is 0.
+        mean_squares, diagonal: of each live column, for `search.open_loop_spacing`.
+        columns: n, the columns of the whole matrix, removed ones included.
+
+    Returns:
+        (trial, met), as `search.find_spacing`. A matrix of zeros meets no rate.
+
+    Raises:
+        CodeOverflow: with the column in the numbering of Y.
+    """
+    rows, live = backend.shape(target)
+    dtype = backend.dtype(target)
+
+    def evaluate(spacing: float) -> Trial[LatticeCodes]:
+        values = backend.convert(target, dtype)
+        codes = backend.zeros(rows, live, np.int32)
+        gains = backend.sic(values, codes, factor, lattice(spacing), 0, live)
+        histograms = backend.column_histograms(codes)
+        rate = measure(histograms, rows, columns, side_information, choice.rate_measure)
+        return Trial(spacing, rate, LatticeCodes(codes, values, gains, histograms))
+
+    nothing = not (mean_squares > 0).any()
+    least = overhead(live, rows, columns, side_information, choice.rate_measure)
+    return find_spacing(
+        choice,
+        evaluate,
+        lambda rate: open_loop_spacing(mean_squares, diagonal, rate),
+        coarsest=coarsest or 1.0,
+        least_rate=np.inf if nothing else least,
+    )
+
+
+def column_mean_squares(backend: Operations, matrix: Matrix) -> NDArray[np.float64]:
+    """The mean square of each column, summed in the dtype of the matrix, divided in float64."""
+    rows, _ = backend.shape(matrix)
+    return backend.column_inner(matrix, matrix).astype(np.float64) / rows
