@@ -1,0 +1,103 @@
+"""Which implementations of the operations are there, and which of them run here?
+
+A backend is an object that fulfils `waterlevel.reference.operations.Operations`. `get` finds one by
+name, `available` tells of all. Nothing is imported before it is asked for, and a backend that cannot
+run here says why in one line; asking for it by name is then an error and never a silent fallback.
+
+Third parties add theirs through the entry-point group `waterlevel.backends`, whose entries are
+callables without arguments that return a backend, or name `module:attribute` directly.
+
+>>> get("numpy").name
+'numpy'
+>>> get("abacus")
+Traceback (most recent call last):
+    ...
+waterlevel.reference.errors.BadInput: no backend is called 'abacus'; there are: numpy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from ..reference.errors import BadInput, WaterlevelError
+from ..reference.numpy_operations import NumpyOperations
+from ..reference.operations import Operations
+
+GROUP = "waterlevel.backends"
+
+BUILT_IN: dict[str, Callable[[], Operations]] = {"numpy": NumpyOperations}
+
+
+class Unusable(WaterlevelError):
+    """A backend that cannot run here; the text says why, and what would help."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """One line of `available`: a name, and why it cannot be used (None if it can)."""
+
+    name: str
+    reason: str | None
+
+
+def get(name: str) -> Operations:
+    """The backend of this name, or at `module:attribute`.
+
+    Raises:
+        BadInput: there is no such backend. Unusable: there is, but it cannot run here.
+    """
+    if ":" in name:
+        return _from_module(name)
+    factories = _factories()
+    if name not in factories:
+        raise BadInput(f"no backend is called {name!r}; there are: {', '.join(factories)}")
+    return _checked(name, factories[name])
+
+
+def available() -> list[Availability]:
+    """Every backend that is built in or registered, usable or not."""
+    found = []
+    for name in _factories():
+        try:
+            get(name)
+        except Unusable as reason:
+            found.append(Availability(name, str(reason)))
+        else:
+            found.append(Availability(name, None))
+    return found
+
+
+def _factories() -> dict[str, Callable[[], Operations]]:
+    registered = {
+        entry.name: (lambda entry=entry: entry.load()()) for entry in entry_points(group=GROUP)
+    }
+    return {**registered, **BUILT_IN}
+
+
+def _from_module(name: str) -> Operations:
+    module, _, attribute = name.partition(":")
+    try:
+        factory = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"backend {name!r} cannot be loaded: {error}") from None
+    return _checked(name, factory if callable(factory) else lambda: factory)
+
+
+def _checked(name: str, factory: Callable[[], Operations]) -> Operations:
+    try:
+        backend = factory()
+    except Unusable:
+        raise
+    except Exception as error:
+        raise Unusable(f"backend {name!r} cannot run here: {error}") from error
+    missing = [
+        operation
+        for operation in sorted(vars(Operations))
+        if not operation.startswith("_") and not hasattr(backend, operation)
+    ]
+    if missing:
+        raise Unusable(f"backend {name!r} lacks the operations {', '.join(missing)}")
+    return backend

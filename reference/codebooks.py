@@ -7,13 +7,13 @@ close to, and returns integer codes and the values that the codes stand for.
 | codebook | code | value | who uses it |
 |---|---|---|---|
 | `UniformLattice` | z = rint(v/α) | z·α | entropy-coded RTN and GPTQ: one spacing α |
-| `ScaledLattice` | z = rint(y/c) | z·(γ·α_k) | WaterSIC, waterfilling: a spacing α_k = c/l per column |
+| `ScaledLattice` | z = rint(y/c) | z·(γ·α_k) | WaterSIC, waterfilling: spacings α_k = c/l_kk |
 | `AffineGrid` | q = clamp(rint(v/s) + zero, 0, maximum) | s·(q - zero) | finite grids of b bits |
 | `FloatGrid` | the nearest value of a small float format to v/s | s·value | FP4, FP6, FP8 |
 
-**The gain.** At low rate most codes of a column are 0 and what is not 0 was rounded, so z·α_k is not
-the best multiple of z. The linear least-mean-square-error (LMMSE) estimate of y is the projection on
-z: y ≈ γ·c·z with
+**The gain.** At low rate most codes of a column are 0 and what is not 0 was rounded, so z·α_k is
+not the best multiple of z. The linear least-mean-square-error (LMMSE) estimate of y is the
+projection on z: y ≈ γ·c·z with
 
     γ = ⟨z, y⟩ / ⟨z, z⟩ / c
 
@@ -22,8 +22,8 @@ and γ → 1 when the spacing is small. Without a single nonzero code there is n
 Codes become int32 as soon as they are decided and are widened again before they are used, so there
 is no -0.0 among them. What does not fit, or is not finite, is a `CodeOverflow`.
 
-Worked example: y = (0.9, 2.2, -0.2) with c = 1 is rounded to z = (1, 2, 0), and the best multiple of
-z is γ = (1·0.9 + 2·2.2)/(1 + 4) = 1.06; with l = 1 that gives the values (1.06, 2.12, 0).
+Worked example: y = (0.9, 2.2, -0.2) with c = 1 is rounded to z = (1, 2, 0), and the best multiple
+of z is γ = (1·0.9 + 2·2.2)/(1 + 4) = 1.06; with l = 1 that gives the values (1.06, 2.12, 0).
 
 >>> import numpy as np
 >>> y = np.array([0.9, 2.2, -0.2])

@@ -9,9 +9,9 @@ with the sign in front. A value of -0 is not a code of its own. The formats are 
 Microscaling specification: FP4 E2M1, FP6 E2M3 and E3M2, FP8 E4M3 (whose last pattern is NaN, so
 that the largest value is 448) and E5M2 (whose last exponent is infinity and NaN: 57344).
 
-The nearest magnitude is found with comparisons alone: x lies above the p-th midpoint or it does not,
-and every midpoint is an exact number. On a midpoint the even mantissa wins, which is the even p.
-Beyond the largest value the format saturates.
+The nearest magnitude is found with comparisons alone: x lies above the p-th midpoint or it does
+not, and every midpoint is an exact number. On a midpoint the even mantissa wins, which is the even
+p. Beyond the largest value the format saturates.
 
 Worked example: FP4 E2M1 in full; 2.5 lies between 2 (p = 4) and 3 (p = 5) and goes to the even one.
 
@@ -21,8 +21,8 @@ Worked example: FP4 E2M1 in full; 2.5 lies between 2 (p = 4) and 3 (p = 5) and g
 >>> FORMATS["fp4-e2m1"].nearest(np.array([2.5, -2.6, 100.0, -0.2]))
 array([ 4, -5,  7,  0], dtype=int32)
 
-Exercise: which number between 4 and 6 goes down, which one up? (Check: 5 is the midpoint and p = 6 is
-even, so 5 itself goes down to 4.)
+Exercise: which number between 4 and 6 goes down, which one up? (Check: 5 is the midpoint and p = 6
+is even, so 5 itself goes down to 4.)
 
 >>> FORMATS["fp4-e2m1"].values(FORMATS["fp4-e2m1"].nearest(np.array([5.0, 5.1])), np.float64)
 array([4., 6.])

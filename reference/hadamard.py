@@ -2,10 +2,10 @@
 
 A Hadamard matrix H of order n has entries ±1 and orthogonal columns: Hᵀ H = n·I, so H/√n is a
 rotation (or a reflection) that spreads every coordinate evenly over all others. For n = 2^p
-Sylvester's construction H_2n = (H_n H_n; H_n -H_n) needs only p rounds of *butterflies*
-(x, y) → (x + y, x - y). Other orders start from a base H_m and take the Kronecker product
-H_m ⊗ H_(2^p). The bases are Paley's, from the quadratic residues of a prime q: χ(i) is +1 for a
-nonzero square modulo q, -1 for a non-square, 0 for 0, and Q_ij = χ(i - j). With 1 for a row of ones,
+Sylvester's construction H_2n = (H_n H_n; H_n -H_n) needs only p rounds of *butterflies* (x, y) → (x
++ y, x - y). Other orders start from a base H_m and take the Kronecker product H_m ⊗ H_(2^p). The
+bases are Paley's, from the quadratic residues of a prime q: χ(i) is +1 for a nonzero square modulo
+q, -1 for a non-square, 0 for 0, and Q_ij = χ(i - j). With 1 for a row of ones,
 
     q ≡ 3 (mod 4), m = q + 1:     H = I + (0 1; -1ᵀ Q)
     q ≡ 1 (mod 4), m = 2(q + 1):  (0 1; 1ᵀ Q) with 0 → (1 -1; -1 -1) and ±1 → ±(1 1; 1 -1)
@@ -14,8 +14,8 @@ nonzero square modulo q, -1 for a non-square, 0 for 0, and Q_ij = χ(i - j). Wit
 
 so n = m·2^p covers the widths of real layers: 384 = 12·2⁵, 576 = 36·2⁴, 14336 = 28·2⁹, …
 
-The bits: butterflies with distance 1, 2, 4, … inside each run of 2^p neighbours; then, for m > 1, the
-base: +0.0, then plus or minus one run after the other in index order.
+The bits: butterflies with distance 1, 2, 4, … inside each run of 2^p neighbours; then, for m > 1,
+the base: +0.0, then plus or minus one run after the other in index order.
 
 Worked example: (1 2 3 4) H_4 by butterflies: (3 -1 7 -1), then (10 -2 -4 0).
 

@@ -27,7 +27,7 @@ from .waterfilling import allocate_distortion
 
 
 def covariance_eigenvalues(covariance: NDArray) -> NDArray[np.float64]:
-    """Eigenvalues of the symmetric part of Σ (n×n), ascending, negative ones set to 0; tolerance."""
+    """Eigenvalues of (Σ + Σᵀ)/2 (n×n), ascending, negative ones set to 0; tolerance."""
     wide = covariance.astype(np.float64)
     eigenvalues = scipy.linalg.eigvalsh(wide / 2 + wide.T / 2, driver="evd")
     return np.maximum(eigenvalues, 0.0)

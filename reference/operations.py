@@ -1,19 +1,19 @@
 """What must a backend be able to do?
 
 This is the one page that somebody who writes a backend needs. An *algorithm* (GPTQ, WaterSIC, …) is
-written once, on the operations below, and takes them as its argument `backend`. Swapping the backend
-swaps the operations and nothing else. Every operation fixes every bit of its result, so two backends
-that follow this page give the same codes, gains and scales, whatever they run on.
+written once, on the operations below, and takes them as its argument `backend`. Swapping the
+backend swaps the operations and nothing else. Every operation fixes every bit of its result, so two
+backends that follow this page give the same codes, gains and scales, whatever they run on.
 
 **What lives where.** A `Matrix` (a×n or n×n) is whatever the backend makes of one: an array on a
 device, a padded or tiled buffer. Algorithms never look inside; they hand it from one operation to
 the next. Vectors of O(a + n) numbers and scalars are NumPy arrays and numbers on the host.
 
-**Numbers.** float64 or float32, IEEE 754, round to nearest even, gradual underflow; codes int32. All
-matrices and vectors of one call have the same float dtype, except where a line says otherwise; host
-scalars are float64 and are rounded once to that dtype when they enter. Only + - * / √, rint (half to
-even), comparison, selection, |x|, min, max, integers and moves touch the numbers. Never a fused
-multiply-add, a reciprocal in place of a division, a reordered sum, flushing to zero.
+**Numbers.** float64 or float32, IEEE 754, round to nearest even, gradual underflow; codes int32.
+All matrices and vectors of one call have the same float dtype, except where a line says otherwise;
+host scalars are float64 and are rounded once to that dtype when they enter. Only + - * / √, rint
+(half to even), comparison, selection, |x|, min, max, integers and moves touch the numbers. Never a
+fused multiply-add, a reciprocal in place of a division, a reordered sum, flushing to zero.
 
 **Orders.** A *chain* performs its steps for k in the order given, one rounding for each product and
 one for each sum or difference. Σ over data is `sums.tree_sum`. Steps on structural zeros may be
@@ -45,7 +45,7 @@ class Operations(Protocol):
     # Moves -------------------------------------------------------------------------------------
 
     def from_host(self, array: NDArray, dtype: DTypeLike) -> Matrix:
-        """The two-dimensional host array on this backend, converted to `dtype` as `convert` does."""
+        """The two-dimensional host array on this backend, in `dtype` as by `convert`."""
         ...
 
     def to_host(self, matrix: Matrix) -> NDArray:
@@ -65,7 +65,7 @@ class Operations(Protocol):
         ...
 
     def convert(self, matrix: Matrix, dtype: DTypeLike) -> Matrix:
-        """A copy in another dtype; where a value does not fit it is rounded once, to nearest even."""
+        """A copy in another dtype; a value that does not fit is rounded once, to nearest even."""
         ...
 
     def transpose(self, matrix: Matrix) -> Matrix:
@@ -100,7 +100,7 @@ class Operations(Protocol):
         ...
 
     def find_asymmetry(self, matrix: Matrix) -> tuple[int, int, float]:
-        """(row, column, |h_ij - h_ji|) where the latter is largest; of equals the first, row-major."""
+        """(row, column, |h_ij - h_ji|) where that is largest; the first of equals, row-major."""
         ...
 
     def largest_magnitude(self, matrix: Matrix) -> float:

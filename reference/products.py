@@ -3,9 +3,9 @@
     C = A B,   c_ij = Σ_k a_ik·b_kj
 
 Each element has its own chain: c = +0.0, then for k = 0, 1, 2, … in this order c = c + a_ik·b_kj,
-with one rounding for the product and one for the sum. The chain is all that is fixed. Which elements
-are computed at the same time, in which tiles and on how many threads is free, because no element
-looks at another: below, one k at a time for a tile of rows that stays in a cache.
+with one rounding for the product and one for the sum. The chain is all that is fixed. Which
+elements are computed at the same time, in which tiles and on how many threads is free, because no
+element looks at another: below, one k at a time for a tile of rows that stays in a cache.
 
 The same chain with minus runs in a Cholesky factorisation, in triangular solves and in successive
 interference cancellation. `subtract_products` is that chain, and all three are built on it.

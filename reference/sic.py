@@ -19,8 +19,8 @@ rounding the loop is the triangular solve X L = Y (`triangular.solve_reversed`),
 Every method of this package is this loop. RTN runs it with L = I, GPTQ with one scale per row and
 reversed columns, WaterSIC with a spacing per column.
 
-Worked example, with rounding to integers and L = (1 0; 0.8 0.6), that is Σ = (1 0.8; 0.8 1): for
-W = (0.4 0.4) plain rounding gives (0, 0), with the error (0.4, 0.4) L = (0.72, 0.24), squared 0.576.
+Worked example, with rounding to integers and L = (1 0; 0.8 0.6), that is Σ = (1 0.8; 0.8 1): for W
+= (0.4 0.4) plain rounding gives (0, 0), with the error (0.4, 0.4) L = (0.72, 0.24), squared 0.576.
 The loop decides column 1 first: Y[1]/L[1,1] = 0.4 → 0; then Y[0] = 0.4 + 0.4·0.8 = 0.72 → 1. The
 error of column 0 makes up for that of column 1: (-0.6, 0.4) L = (-0.28, 0.24), squared 0.136.
 

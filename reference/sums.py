@@ -12,10 +12,10 @@ block, a core or a whole node can own whole chunks, and the error grows only lik
 takes part in at most ⌈log₂ n⌉ + 2 additions, so |computed - exact| ≤ (⌈log₂ n⌉ + 2)·u·Σ|x| to first
 order, with u = 2⁻⁵³ or 2⁻²⁴.
 
-Filling with zeros costs nothing, because x + 0.0 = x for every x but -0.0. That one exception is why
-+0.0 is added at the end: without it a sum of nothing but -0.0 would be -0.0 or +0.0, depending on
-how far somebody chose to pad. With it, padding further never changes a bit, and an empty sum is +0.0
-as well.
+Filling with zeros costs nothing, because x + 0.0 = x for every x but -0.0. That one exception is
+why +0.0 is added at the end: without it a sum of nothing but -0.0 would be -0.0 or +0.0, depending
+on how far somebody chose to pad. With it, padding further never changes a bit, and an empty sum is
++0.0 as well.
 
 Worked example: the tree adds 1 + 3 and 2 + 4 first, then 4 + 6. With numbers of different size the
 order shows: from left to right 1 would be lost twice in 10¹⁶, the tree pairs it with its equal.
