@@ -1,8 +1,9 @@
 """Which implementations of the operations are there, and which of them run here?
 
 A backend is an object that fulfils `waterlevel.reference.operations.Operations`. `get` finds one by
-name, `available` tells of all. Nothing is imported before it is asked for, and a backend that cannot
-run here says why in one line; asking for it by name is then an error and never a silent fallback.
+name, `available` tells of all. Nothing is imported before it is asked for, and a backend that
+cannot run here says why in one line; asking for it by name is then an error and never a silent
+fallback.
 
 Third parties add theirs through the entry-point group `waterlevel.backends`, whose entries are
 callables without arguments that return a backend, or name `module:attribute` directly.
