@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 from .errors import NotPositiveDefinite
 from .products import subtract_products
 
-PANEL = 64  # columns that are finished before the columns outside are touched; changes no bit
+PANEL = 64  # columns that are worked on together; changes no bit
 
 
 def panels(start: int, stop: int) -> list[tuple[int, int]]:
@@ -71,14 +71,14 @@ def cholesky(matrix: NDArray) -> NDArray:
     L = np.tril(matrix)
     n = len(L)
     for start, stop in panels(0, n):
+        before = L[start:, :start]
+        subtract_products(L[start:, start:stop], before, before[: stop - start].T)
         for k in range(start, stop):
             if not 0.0 < L[k, k] < np.inf:
                 raise NotPositiveDefinite(k, float(L[k, k]), "matrix")
             L[k, k] = np.sqrt(L[k, k])
             L[k + 1 :, k] /= L[k, k]
             L[k + 1 :, k + 1 : stop] -= L[k + 1 :, k, None] * L[k + 1 : stop, k]
-        done = L[stop:, start:stop]
-        subtract_products(L[stop:, stop:], done, done.T)
     return np.tril(L)
 
 
