@@ -62,7 +62,7 @@ class Moments:
     def factor(self, name: str) -> NDArray[np.float64]:
         """L with L Lᵀ = Σ. Raises BadInput that names `name` where Σ is singular."""
         try:
-            return np.linalg.cholesky(self.total / self.count)
+            return np.linalg.cholesky(self.total / self.count).astype(np.float64)
         except np.linalg.LinAlgError:
             raise BadInput(
                 f"covariance of {name} is not positive definite after {self.count} tokens; "

@@ -57,10 +57,10 @@ class Choice:
 
 BUNDLED: dict[str, tuple[Choice, ...]] = {
     "minilm": (
-        Choice(3, "query"),
-        Choice(3, "attention-output"),
-        Choice(3, "feed-forward-in", rows=192),
-        Choice(3, "feed-forward-out", rows=192),
+        Choice(2, "query"),
+        Choice(2, "attention-output"),
+        Choice(2, "feed-forward-in", rows=192),
+        Choice(2, "feed-forward-out", rows=192),
     ),
     "smollm2": (
         Choice(15, "query", rows=192),
@@ -195,18 +195,18 @@ def write_layer(path: Path, tensors: dict[str, Float32], description: Entry) -> 
 
 
 def write_manifest(directory: Path, entries: Sequence[Entry], command: str) -> None:
-    """Writes the manifest of a directory; entries of files made earlier are kept."""
+    """Writes the manifest of a directory; entries of other model families are kept."""
     path = directory / MANIFEST
-    kept = json.loads(path.read_text())["layers"] if path.exists() else []
-    made = {entry["file"]: entry for entry in kept}
-    libraries = describe_libraries()
-    for entry in entries:
-        made[entry["file"]] = {**entry, "command": command, "libraries": libraries}
-    manifest = {"about": ABOUT, "layers": [made[name] for name in sorted(made)]}
-    write_whole(path, (json.dumps(manifest, indent=1) + "\n").encode())
+    earlier = json.loads(path.read_text("utf-8"))["layers"] if path.exists() else []
+    families = {entry["family"] for entry in entries}
+    layers = [entry for entry in earlier if entry["family"] not in families]
+    layers += [{**entry, "command": command, "libraries": libraries()} for entry in entries]
+    layers.sort(key=lambda entry: entry["file"])
+    manifest = {"about": ABOUT, "layers": layers}
+    write_whole(path, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def describe_libraries() -> dict[str, str]:
+def libraries() -> dict[str, str]:
     """The versions that the last bits of the moments depend on."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {

@@ -105,16 +105,14 @@ class MiniLM:
     blocks = 6
 
     def __init__(self) -> None:
-        require("tokenizers")
+        self.tokenizers = require("tokenizers")
         path = self.source.locate()
         self.tensors: dict[str, Float32] = load_file(path)
         self.tokenizer_file: Path = path.with_name("tokenizer.json")
 
     def encode(self, text: str) -> list[int]:
         """Token numbers of a text, with neither [CLS] and [SEP] nor truncation."""
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(self.tokenizer_file))
+        tokenizer = self.tokenizers.Tokenizer.from_file(str(self.tokenizer_file))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer.encode(text, add_special_tokens=False).ids

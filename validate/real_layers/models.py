@@ -13,6 +13,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -74,10 +75,11 @@ class Source:
         return path
 
 
-def require(package: str) -> None:
-    """Raises MissingPackage unless `package`, which reads models or text, can be imported."""
+def require(package: str) -> ModuleType:
+    """An optional package that reads models or text. Raises MissingPackage."""
     if importlib.util.find_spec(package) is None:
         raise MissingPackage(package, "not installed", f"pip install {package}")
+    return importlib.import_module(package)
 
 
 def file_sha256(path: Path) -> str:

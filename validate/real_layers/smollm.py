@@ -13,7 +13,7 @@ was measured exact for every weight of the file).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ from .models import (
     split_heads,
 )
 
-if TYPE_CHECKING:
-    from gguf import ReaderTensor
+StoredTensor = Any
+"""A `gguf.ReaderTensor`: name, shape (columns first), tensor_type, data (bytes or float32)."""
 
 HEADS, KEY_VALUE_HEADS, HEAD_WIDTH = 9, 3, 64
 ROTARY_BASE = 100_000.0
@@ -55,7 +55,7 @@ LAYERS = (
 class SmolLM2Block:
     """Block `index` of the decoder, its weights dequantised."""
 
-    def __init__(self, stored: dict[str, ReaderTensor], index: int) -> None:
+    def __init__(self, stored: dict[str, StoredTensor], index: int) -> None:
         self.prefix = f"blk.{index}."
         names = [name for name, _, _ in LAYERS] + ["attn_norm", "ffn_norm"]
         self.tensors = {name: dequantize(stored[f"{self.prefix}{name}.weight"]) for name in names}
@@ -109,22 +109,18 @@ class SmolLM2:
     blocks = 30
 
     def __init__(self) -> None:
-        require("tokenizers")
-        require("gguf")
-        from gguf import GGUFReader
-
-        self.reader = GGUFReader(self.source.locate())
+        self.tokenizers = require("tokenizers")
+        self.reader = require("gguf").GGUFReader(self.source.locate())
         self.stored = {tensor.name: tensor for tensor in self.reader.tensors}
         self.embedding = dequantize(self.stored["token_embd.weight"])
 
     def encode(self, text: str) -> list[int]:
         """Token numbers of a text, by the byte-pair table of the model file."""
-        from tokenizers import Tokenizer, models, pre_tokenizers
-
         words = self.reader.fields["tokenizer.ggml.tokens"].contents()
         pairs = self.reader.fields["tokenizer.ggml.merges"].contents()
-        tokenizer = Tokenizer(
-            models.BPE(
+        pre_tokenizers = self.tokenizers.pre_tokenizers
+        tokenizer = self.tokenizers.Tokenizer(
+            self.tokenizers.models.BPE(
                 vocab={word: number for number, word in enumerate(words)},
                 merges=[tuple(pair.split(" ")) for pair in pairs],
             )
@@ -153,7 +149,7 @@ class SmolLM2:
         return linear(rms_norm(hidden, scale), self.embedding)
 
 
-def dequantize(tensor: ReaderTensor) -> Float32:
+def dequantize(tensor: StoredTensor) -> Float32:
     """A stored tensor as float32, rows first: F32 as it is, Q8_0 as s·q, Q4_1 as s·q + m."""
     shape = tuple(int(size) for size in reversed(tensor.shape))
     kind = tensor.tensor_type.name
@@ -196,4 +192,4 @@ def rms_norm(x: Float32, scale: Float32) -> Float32:
 
 def silu(x: Float32) -> Float32:
     """x σ(x), σ the logistic function."""
-    return x / (1 + np.exp(-x))
+    return x / (np.float32(1) + np.exp(-x))
