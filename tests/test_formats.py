@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from waterlevel.reference.formats import FORMATS
 
 from .helpers import scalar
+from .helpers.codebooks import FORMAT_FIELDS
 from .helpers.inputs import FLOATS, same_bits
 
-# name: the independent type, exponent bits, mantissa bits, bias, how many finite magnitudes
-DEFINITIONS = {
-    "fp4-e2m1": (ml_dtypes.float4_e2m1fn, 2, 1, 1, 8),
-    "fp6-e2m3": (ml_dtypes.float6_e2m3fn, 2, 3, 1, 32),
-    "fp6-e3m2": (ml_dtypes.float6_e3m2fn, 3, 2, 3, 32),
-    "fp8-e4m3": (ml_dtypes.float8_e4m3fn, 4, 3, 7, 127),
-    "fp8-e5m2": (ml_dtypes.float8_e5m2, 5, 2, 15, 124),
+FOREIGN = {
+    "fp4-e2m1": ml_dtypes.float4_e2m1fn,
+    "fp6-e2m3": ml_dtypes.float6_e2m3fn,
+    "fp6-e3m2": ml_dtypes.float6_e3m2fn,
+    "fp8-e4m3": ml_dtypes.float8_e4m3fn,
+    "fp8-e5m2": ml_dtypes.float8_e5m2,
 }
+DEFINITIONS = {name: (FOREIGN[name], *FORMAT_FIELDS[name]) for name in FOREIGN}
 names = pytest.mark.parametrize("name", DEFINITIONS)
 floats = pytest.mark.parametrize("dtype", FLOATS)
 

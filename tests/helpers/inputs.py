@@ -69,8 +69,11 @@ def numbers(flavour: str, key: int, shape: tuple[int, ...], dtype: DTypeLike) ->
 
 
 def lower(key: int, n: int, dtype: DTypeLike) -> NDArray:
-    """A lower triangular factor with a diagonal between 1/4 and 8; off it, numbers within ±1/2."""
-    factor = np.tril(bell(key, (n, n), dtype), -1) / np.dtype(dtype).type(4)
+    """A lower triangular factor with a diagonal between 1/4 and 5.
+
+    What stands off it falls like 1/√n, so that a loop over n columns does not blow up.
+    """
+    factor = np.tril(bell(key, (n, n), dtype), -1) / np.dtype(dtype).type(2 << n.bit_length() // 2)
     diagonal = np.abs(bell(key + 1, (n,), dtype)) + np.dtype(dtype).type(0.25)
     diagonal = np.ldexp(diagonal, integers(key + 2, 0, 2, n).astype(np.int32) - 1)
     np.fill_diagonal(factor, np.maximum(diagonal, np.dtype(dtype).type(0.25)))
