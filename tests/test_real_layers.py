@@ -18,7 +18,12 @@ from waterlevel.reference.errors import BadInput
 from waterlevel.validate.real_layers import generation
 from waterlevel.validate.real_layers.__main__ import main
 from waterlevel.validate.real_layers.calibration import unpack_lower
-from waterlevel.validate.real_layers.generation import Choice, generate, write_manifest
+from waterlevel.validate.real_layers.generation import (
+    Choice,
+    first_windows,
+    generate,
+    write_manifest,
+)
 from waterlevel.validate.real_layers.minilm import MiniLM
 from waterlevel.validate.real_layers.models import (
     ATTENTION_INPUT,
@@ -266,13 +271,14 @@ class TinyBlock:
 
 
 TEXT = "water finds its own level. " * 8
+WINDOWS = first_windows(TinyModel(), TEXT, 200)
 
 
 @pytest.mark.parametrize("batch_tokens", [4, 12, 2048])
 def test_generator_gathers_the_moments_of_each_block(tmp_path, monkeypatch, batch_tokens):
     monkeypatch.setattr(generation, "BATCH_TOKENS", batch_tokens)
     model, seen = TinyModel(), []
-    entries = generate(model, None, TEXT, 200, tmp_path, seen.append)
+    entries = generate(model, None, TEXT, WINDOWS, tmp_path, seen.append)
     write_manifest(tmp_path, entries, "made by a test")
     assert faults(tmp_path) == []
     assert [entry["file"] for entry in entries] == [
@@ -280,7 +286,7 @@ def test_generator_gathers_the_moments_of_each_block(tmp_path, monkeypatch, batc
         "tiny-01-query.safetensors",
     ]
     assert sum(seen) == 2 * 200
-    inputs = model.embed(model.tokenize(TEXT)[:50]).reshape(-1, 3).astype(np.float64)
+    inputs = model.embed(WINDOWS).reshape(-1, 3).astype(np.float64)
     for block, entry in enumerate(entries):
         layer = tensors(entry, tmp_path)
         assert np.array_equal(layer["weight"], model.block(block).layers[0].weight)
@@ -293,8 +299,8 @@ def test_generator_gathers_the_moments_of_each_block(tmp_path, monkeypatch, batc
 
 
 def test_cut_keeps_the_leading_part_of_weight_and_covariance(tmp_path):
-    [whole] = generate(TinyModel(), [Choice(1, "query")], TEXT, 200, tmp_path / "whole")
-    [part] = generate(TinyModel(), [Choice(1, "query", 4, 2)], TEXT, 200, tmp_path / "part")
+    [whole] = generate(TinyModel(), [Choice(1, "query")], TEXT, WINDOWS, tmp_path / "whole")
+    [part] = generate(TinyModel(), [Choice(1, "query", 4, 2)], TEXT, WINDOWS, tmp_path / "part")
     layer, cut = tensors(whole, tmp_path / "whole"), tensors(part, tmp_path / "part")
     assert np.array_equal(cut["weight"], layer["weight"][:4, :2])
     assert np.array_equal(cut["covariance_factor"], layer["covariance_factor"][:3])
@@ -308,7 +314,7 @@ def test_cut_keeps_the_leading_part_of_weight_and_covariance(tmp_path):
 
 
 def test_manifest_keeps_other_families_and_replaces_its_own(tmp_path):
-    entries = generate(TinyModel(), None, TEXT, 200, tmp_path)
+    entries = generate(TinyModel(), None, TEXT, WINDOWS, tmp_path)
     other = {**entries[0], "family": "other", "file": "other.safetensors"}
     write_manifest(tmp_path, [other, *entries], "first")
     write_manifest(tmp_path, entries[:1], "second")
@@ -320,15 +326,14 @@ def test_manifest_keeps_other_families_and_replaces_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("tokens", [0, -4, 6, 220])
-def test_token_counts_that_do_not_fit_are_refused(tmp_path, tokens):
+def test_token_counts_that_do_not_fit_are_refused(tokens):
     with pytest.raises(BadInput, match=f"--tokens {tokens}: tiny takes a multiple of 4 up to 216"):
-        generate(TinyModel(), None, TEXT, tokens, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        first_windows(TinyModel(), TEXT, tokens)
 
 
 def test_moments_that_do_not_span_the_space_are_refused(tmp_path):
     with pytest.raises(BadInput, match="attention input of block 0 is not positive definite"):
-        generate(TinyModel(), None, "a" * 216, 4, tmp_path)
+        generate(TinyModel(), None, TEXT, np.full((9, 4), 97), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

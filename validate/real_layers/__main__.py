@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ...data import LAYERS
 from ...reference.errors import BadInput, WaterlevelError
 from .calibration import text
-from .generation import BUNDLED, Entry, generate, write_manifest
+from .generation import BUNDLED, Entry, first_windows, generate, write_manifest
 from .minilm import MiniLM
 from .models import Model
 from .smollm import SmolLM2
@@ -63,15 +63,16 @@ def run(options: argparse.Namespace) -> list[Entry]:
     keys = list(MODELS) if options.model == "all" else [options.model]
     models: list[Model] = [MODELS[key]() for key in keys]
     corpus = text()
+    windows = [first_windows(model, corpus, options.tokens) for model in models]
     made = []
-    for model in models:
+    for model, chosen in zip(models, windows, strict=True):
         choices = None if options.full else BUNDLED[model.key]
         last = model.blocks if choices is None else 1 + max(choice.block for choice in choices)
         # disable=None: no bar where standard error is not a terminal.
         with tqdm(
             total=last * options.tokens, desc=model.key, unit="token", unit_scale=True, disable=None
         ) as bar:
-            entries = generate(model, choices, corpus, options.tokens, output, bar.update)
+            entries = generate(model, choices, corpus, chosen, output, bar.update)
         full = " --full --output DIR" if options.full else ""
         command = f"{COMMAND} --model {model.key} --tokens {options.tokens}{full}"
         write_manifest(output, entries, command)

@@ -33,7 +33,7 @@ ABOUT = (
     "holds weight (outputs x inputs) and covariance_factor (lower Cholesky factor of the moments, "
     "packed row by row); the safetensors metadata repeats the description under 'waterlevel'. "
     "Digests are those of the files beside this manifest: the moments come from BLAS products, so "
-    "another machine or library regenerates them with other last bits."
+    "another machine, library or number of threads regenerates them with other last bits."
 )
 
 Entry = dict[str, Any]
@@ -71,27 +71,32 @@ BUNDLED: dict[str, tuple[Choice, ...]] = {
 }
 
 
-def generate(
-    model: Model,
-    choices: Sequence[Choice] | None,
-    corpus: str,
-    tokens: int,
-    output: Path,
-    progress: Progress = lambda tokens: None,
-) -> list[Entry]:
-    """Writes the chosen layers (None: all) of a model to `output` and returns their entries.
-
-    `tokens` counts the tokens of the corpus that go through the model, a multiple of its window.
-    Files appear whole or not at all; the manifest is not touched.
-    """
+def first_windows(model: Model, corpus: str, tokens: int) -> NDArray[np.int64]:
+    """The first `tokens` tokens of a corpus, (count, window). Raises BadInput if none fit."""
     windows = model.tokenize(corpus)
     if tokens <= 0 or tokens % model.window or tokens > windows.size:
         raise BadInput(
             f"--tokens {tokens}: {model.key} takes a multiple of {model.window} "
             f"up to {windows.size}, the length of the text"
         )
-    calibration = describe(corpus, tokens, model.window)
-    hidden = model.embed(windows[: tokens // model.window])
+    return windows[: tokens // model.window]
+
+
+def generate(
+    model: Model,
+    choices: Sequence[Choice] | None,
+    corpus: str,
+    windows: NDArray[np.int64],
+    output: Path,
+    progress: Progress = lambda tokens: None,
+) -> list[Entry]:
+    """Writes the chosen layers (None: all) of a model to `output` and returns their entries.
+
+    `windows` are the tokens that go through the model, taken from the corpus by `first_windows`.
+    Files appear whole or not at all; the manifest is not touched.
+    """
+    calibration = describe(corpus, windows.size, model.window)
+    hidden = model.embed(windows)
     step = max(1, BATCH_TOKENS // model.window)
     last = model.blocks - 1 if choices is None else max(choice.block for choice in choices)
 
