@@ -72,7 +72,7 @@ BUNDLED: dict[str, tuple[Choice, ...]] = {
 
 
 def first_windows(model: Model, corpus: str, tokens: int) -> NDArray[np.int64]:
-    """The first `tokens` tokens of a corpus, (count, window). Raises BadInput if none fit."""
+    """The first `tokens` tokens of a corpus, as (count, window). Raises BadInput."""
     windows = model.tokenize(corpus)
     if tokens <= 0 or tokens % model.window or tokens > windows.size:
         raise BadInput(
