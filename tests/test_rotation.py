@@ -197,6 +197,15 @@ def test_haar_has_no_preferred_direction():
     assert abs(np.mean(trace**2) - 1) < deviation * math.sqrt(2)
 
 
+def test_haar_is_the_factor_whose_triangle_has_a_positive_diagonal():
+    n = 9
+    G = np.random.Generator(np.random.Philox(key=5)).standard_normal((n, n))
+    R = haar(n, 5).matrix.T @ G
+    # LAPACK's own measure of a QR factorisation: |R - QᵀG| ≤ 30·n·u·|G|
+    assert np.linalg.norm(np.tril(R, -1)) <= 30 * n * 2.0**-53 * np.linalg.norm(G)
+    assert (np.diagonal(R) > 0).all()
+
+
 def test_haar_is_determined_by_its_seed():
     same_bits(haar(8, 3).matrix, haar(8, 3).matrix)
     assert not np.array_equal(haar(8, 3).matrix, haar(8, 4).matrix)
