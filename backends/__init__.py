@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from ..reference.errors import BadInput, WaterlevelError
 from ..reference.numpy_operations import NumpyOperations
@@ -72,19 +73,22 @@ def available() -> list[Availability]:
 
 
 def _factories() -> dict[str, Callable[[], Operations]]:
-    registered = {
-        entry.name: (lambda entry=entry: entry.load()()) for entry in entry_points(group=GROUP)
-    }
+    registered = {entry.name: _loader(entry) for entry in entry_points(group=GROUP)}
     return {**registered, **BUILT_IN}
+
+
+def _loader(entry: EntryPoint) -> Callable[[], Operations]:
+    return lambda: entry.load()()
 
 
 def _from_module(name: str) -> Operations:
     module, _, attribute = name.partition(":")
     try:
-        factory = getattr(import_module(module), attribute)
+        named: Any = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"backend {name!r} cannot be loaded: {error}") from None
-    return _checked(name, factory if callable(factory) else lambda: factory)
+    factory: Callable[[], Any] = named if callable(named) else lambda: named
+    return _checked(name, factory)
 
 
 def _checked(name: str, factory: Callable[[], Operations]) -> Operations:

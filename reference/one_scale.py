@@ -17,6 +17,24 @@ reason, and `block_size` is a parameter of the grid, here and there.
 The updated weights are not at hand, because the loop keeps Y and not W. But they are what Y would
 be the target of: Y = W' L on the columns still open, a triangular solve (`solve_reversed`) from the
 block's first column to the last one of the groups that begin in it.
+
+Worked example: three columns on 2 symmetric bits, groups of two. Columns 0 and 1 share a grid of
+the range ±3, s = 6/3 = 2; column 2 has its own.
+
+>>> from .rtn import rtn
+>>> result = rtn(np.array([[3.0, -1.0, 0.3]]), np.eye(3), bits=2, group_size=2)
+>>> result.scales.scale, result.scales.group
+(array([[2. , 0.1]]), array([0, 0, 1], dtype=int32))
+>>> result.codes, result.dequantized
+(array([[3, 2, 3]], dtype=int32), array([[2. , 0. , 0.1]]))
+
+Exercise: why is the last one 0.1 and not 0.3? (Check: nothing in its group is negative, so xmin
+stays 0, s = 0.3/3 = 0.1, and with zero = 2 the grid holds -0.2 … 0.1: the corner that `grids` warns
+of. The asymmetric grid would be exact.)
+
+>>> rtn(np.array([[3.0, -1.0, 0.3]]), np.eye(3), bits=2, group_size=2,
+...     asymmetric=True).dequantized
+array([[ 2.66666667, -1.33333333,  0.3       ]])
 """
 
 from __future__ import annotations
@@ -60,6 +78,14 @@ class Grouping:
             raise BadInput(f"block_size is {self.block_size}; it must be at least 1")
         if self.static and self.size is None:
             raise BadInput("static_groups needs a group_size")
+
+    def parameters(self) -> dict[str, Any]:
+        """For the record of a result, by the names that the user knows."""
+        return {
+            "group_size": self.size,
+            "static_groups": self.static,
+            "block_size": self.block_size,
+        }
 
 
 @dataclass(frozen=True)
@@ -193,7 +219,7 @@ def _on_grid(
         layer,
         problem.rotation,
         method=method,
-        parameters={**parameters, **form.parameters(), **vars(grouping)},
+        parameters={**parameters, **form.parameters(), **grouping.parameters()},
         codes=codes,
         scales=GridScales(scale, zero, group.astype(np.int32)),
         dequantized=backend.take(values, None, problem.original),

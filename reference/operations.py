@@ -35,6 +35,11 @@ from .histogram import ColumnHistograms
 
 Matrix = Any
 
+# Names the bits that this page and the algorithms on it promise. It changes whenever the same input
+# is to give another code, scale or value, and never for anything else: results, reports and stored
+# expectations with the same number can be compared bit by bit.
+CONTRACT_VERSION = "1"
+
 
 @runtime_checkable
 class Operations(Protocol):

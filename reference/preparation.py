@@ -293,11 +293,9 @@ def rotated(layer: Layer, rotation: Rotation | None) -> Layer:
     if rotation is None:
         return layer
     backend = layer.backend
-    if rotation.n != layer.shape[1]:
-        raise BadInput(
-            f"the rotation is {rotation.n}×{rotation.n}, but the weight has "
-            f"{layer.shape[1]} columns"
-        )
+    n, columns = rotation.order(), layer.shape[1]
+    if n != columns:
+        raise BadInput(f"the rotation is {n}×{n}, but the weight has {columns} columns")
     turn = {
         "weight": rotation.rotate_columns,
         "covariance": rotation.rotate_covariance,

@@ -70,6 +70,10 @@ def philox_key(seed: int) -> int:
 class Rotation(Protocol):
     """An orthogonal V; the kinds differ in how A V and A Vᵀ are computed."""
 
+    def order(self) -> int:
+        """n of the n×n matrix V."""
+        ...
+
     def rotate_columns(self, backend: Operations, matrix: Matrix) -> Matrix:
         """A V for A of a×n, float64 or float32: weights, and all that has inputs as columns."""
         ...
@@ -130,6 +134,9 @@ class HadamardRotation(Rotation):
         """1/√n, correctly rounded; in float32 it is this number, rounded again."""
         return inverse_square_root(self.n)
 
+    def order(self) -> int:
+        return self.n
+
     def rotate_columns(self, backend: Operations, matrix: Matrix) -> Matrix:
         dtype = backend.dtype(matrix)
         mixed = backend.hadamard(backend.scale_columns(matrix, self.signs.astype(dtype)), self.base)
@@ -163,9 +170,7 @@ class MatrixRotation(Rotation):
     kind: str
     seed: int | None = None
 
-    @property
-    def n(self) -> int:
-        """The order of V."""
+    def order(self) -> int:
         return len(self.matrix)
 
     def rotate_columns(self, backend: Operations, matrix: Matrix) -> Matrix:
@@ -190,11 +195,13 @@ def given_rotation(
     waterlevel.reference.errors.BadInput: rotation is not orthogonal: (VᵀV)[0, 1] differs from the \
 identity by 1, more than the tolerance 6.66134e-15
     """
-    check_orthogonal(matrix, n, backend)
+    check_orthogonal(matrix, n, backend, "rotation" if kind == "given" else kind)
     return MatrixRotation(matrix, kind)
 
 
-def check_orthogonal(matrix: NDArray, n: int, backend: Operations = NUMPY) -> None:
+def check_orthogonal(
+    matrix: NDArray, n: int, backend: Operations = NUMPY, name: str = "rotation"
+) -> None:
     """Refuse a V that is no n×n orthogonal matrix: |VᵀV - I| ≤ 30·n·u for every element.
 
     The tolerance. u is the unit roundoff of the dtype of V, 2⁻⁵³ or 2⁻²⁴. Rounding the elements of
@@ -205,6 +212,7 @@ def check_orthogonal(matrix: NDArray, n: int, backend: Operations = NUMPY) -> No
 
     Args:
         matrix: V. n: the number of columns of the weight. backend: computes VᵀV.
+        name: what the user calls V.
 
     Raises:
         BadInput: names the shape, the dtype, the element that is not finite or the largest
@@ -213,19 +221,19 @@ def check_orthogonal(matrix: NDArray, n: int, backend: Operations = NUMPY) -> No
     V = np.asarray(matrix)
     if V.shape != (n, n) or V.dtype not in (np.float64, np.float32):
         raise BadInput(
-            f"rotation must be {n}×{n} in float64 or float32, got shape {V.shape} in {V.dtype}"
+            f"{name} must be {n}×{n} in float64 or float32, got shape {V.shape} in {V.dtype}"
         )
     on_backend = backend.from_host(V, np.float64)
     found = backend.find_nonfinite(on_backend)
     if found:
         row, column, value = found
-        raise BadInput(f"rotation[{row}, {column}] is {value}; a rotation is finite")
+        raise BadInput(f"{name}[{row}, {column}] is {value}; every element must be finite")
     product = backend.to_host(backend.matmul_transposed(on_backend, on_backend))
     deviation = np.abs(product - np.eye(n))
     row, column = divmod(int(np.argmax(deviation)), n)
     tolerance = 30 * n * float(np.finfo(V.dtype).eps) / 2
     if not deviation[row, column] <= tolerance:
         raise BadInput(
-            f"rotation is not orthogonal: (VᵀV)[{row}, {column}] differs from the identity by "
+            f"{name} is not orthogonal: (VᵀV)[{row}, {column}] differs from the identity by "
             f"{deviation[row, column]:g}, more than the tolerance {tolerance:g}"
         )

@@ -133,7 +133,7 @@ def open_loop_spacing(mean_squares: NDArray, diagonal: NDArray, rate: float) -> 
         for square, element in zip(mean_squares[there], diagonal[there], strict=True):
             length = exact(float(element))
             total += decimal_log2(12 * exact(float(square)) * length * length)
-        return to_float(decimal_exp2(total / (2 * int(there.sum())) - exact(rate)))
+        return to_float(decimal_exp2(total / (2 * int(np.count_nonzero(there))) - exact(rate)))
 
 
 def search_spacing(

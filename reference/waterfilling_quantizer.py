@@ -93,8 +93,8 @@ def waterfill(
     spectrum = _spectrum(eigenvalues, columns)
     rotation = given_rotation(eigenvectors, columns, kind="eigenvectors", backend=backend)
     variances = mean_square(layer) * spectrum
-    number = np.dtype(dtype).type
     lengths = np.sqrt(spectrum).astype(dtype)
+    number = lengths.dtype.type
     target = backend.scale_columns(rotated(layer, rotation).weight, lengths)
     check_finite(backend, target, "the target Y")
     side_information = SideInformation.watersic(row_scales=False)
