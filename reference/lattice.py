@@ -12,8 +12,8 @@ cost one bit each; class and spacing cost (4 + 16)/4 more.
 >>> from .numpy_operations import NUMPY
 >>> trial, met = quantize_on_lattice(
 ...     NUMPY, np.array([[1.2], [0.1], [0.9], [-0.3]]), None, UniformLattice,
-...     SpacingChoice(step=1.0), coarsest=2.4, mean_squares=np.array([0.58]), diagonal=np.ones(1), columns=1,
-...     side_information=SideInformation.one_spacing())
+...     SpacingChoice(step=1.0), coarsest=2.4, mean_squares=np.array([0.58]),
+...     diagonal=np.ones(1), columns=1, side_information=SideInformation.one_spacing())
 >>> trial.codes.codes[:, 0].tolist(), trial.rate
 ([1, 0, 1, 0], 6.0)
 """
