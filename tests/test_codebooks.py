@@ -43,8 +43,9 @@ def same_refusal(found: CodeOverflow, expected: scalar.Overflow) -> None:
     same_bits(np.float64(found.value), np.float64(value))
 
 
-def check(which: str, y: np.ndarray, diagonal, key: int, kinds) -> None:
-    kind = kinds[y.dtype]
+def check(which: str, y: np.ndarray, key: int, kinds) -> None:
+    kind, number = kinds[y.dtype], y.dtype.type
+    diagonal = np.abs(bell(key + 4, (1,), y.dtype))[0] + number(0.1) if key % 3 else number(1)
     codebook, scalars = codebooks(key, len(y), np.full(3, diagonal))[which]
     rewritten = scalars(kind)
     try:
@@ -67,15 +68,13 @@ def check(which: str, y: np.ndarray, diagonal, key: int, kinds) -> None:
 @given(st.sampled_from((1, 2, 7, 513)), flavours, keys, dtypes)
 def test_decisions(which, a, flavour, key, dtype):
     """All flavours; the huge ones overflow, or clamp, or saturate."""
-    diagonal = np.abs(bell(key + 4, (1,), dtype))[0] + dtype(0.1)
-    check(which, numbers(flavour, key + 5, (a,), dtype), diagonal, key, FLOATING)
+    check(which, numbers(flavour, key + 5, (a,), dtype), key, FLOATING)
 
 
 @every_codebook
 @given(st.sampled_from((1, 2, 9)), tame, keys, dtypes)
 def test_decisions_correctly_rounded(which, a, flavour, key, dtype):
-    diagonal = np.abs(bell(key + 4, (1,), dtype))[0] + dtype(0.1)
-    check(which, numbers(flavour, key + 5, (a,), dtype), diagonal, key, ROUNDED)
+    check(which, numbers(flavour, key + 5, (a,), dtype), key, ROUNDED)
 
 
 @floats
@@ -98,7 +97,7 @@ def test_ties_go_to_the_even_code(dtype):
 def test_division_is_not_multiplication_by_the_reciprocal(dtype):
     """y / α with y = (z + ½)·α rounded: for some α and z the reciprocal decides otherwise."""
     differing = 0
-    for key in range(200):
+    for key in range(100):
         spacing = np.abs(bell(key, (1,), dtype))[0] + dtype(0.5)
         y = (np.arange(64).astype(dtype) + dtype(0.5)) * spacing
         codes = decide(UniformLattice(float(spacing)), y, dtype(1))[0]
@@ -106,7 +105,7 @@ def test_division_is_not_multiplication_by_the_reciprocal(dtype):
         exact = scalar.uniform_lattice(kind(float(spacing)))(scalar.lists(y, kind), kind(1), 0)[0]
         same_bits(codes, np.array(exact, np.int32))
         differing += int((np.rint(y * (dtype(1) / spacing)) != codes).sum())
-    assert differing > 50  # else this test would prove nothing
+    assert differing > 20  # else this test would prove nothing
 
 
 # The gain ----------------------------------------------------------------------------------------

@@ -22,12 +22,17 @@ FORMAT_FIELDS = {
 
 
 def codebooks(key: int, rows: int, diagonal: NDArray):
-    """Each codebook for a factor with this diagonal, and the same one made of scalars of a kind."""
+    """Each codebook for a factor with this diagonal, and the same one made of scalars of a kind.
+
+    A third of the keys gives whole steps, so that ties occur; the others nothing that is exact.
+    """
     a, n, dtype = rows, len(diagonal), diagonal.dtype.type
     scale = np.abs(bell(key, (a, 2), dtype)) + dtype(0.125)
     zero = integers(key + 1, -3, 18, a, 2).astype(np.int32)
     group = integers(key + 2, 0, 1, n)
     step = 0.3  # not a float32, so it has to be rounded
+    if key % 3 == 0:
+        scale, step = integers(key, 1, 2, a, 2).astype(dtype), 1.0
     spacing = dtype(step) / diagonal
     form = list(FORMATS)[key % len(FORMATS)]
     lists = scalar.lists
