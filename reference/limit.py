@@ -45,4 +45,4 @@ def rate_limit(
 ) -> float:
     """Full reverse waterfilling at σ² and D, in bits per weight: 0 for W = 0, inf for D = 0."""
     variances = np.maximum(eigenvalues, 0.0) * weight_mean_square
-    return allocate_distortion(variances, distortion).rate
+    return allocate_distortion(variances, max(distortion, 0.0)).rate  # D ≥ 0 but for rounding
