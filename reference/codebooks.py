@@ -156,8 +156,10 @@ class FloatGrid:
         """Codes of the nearest values to (y/l)/s, values s·value, gain 1; bits."""
         scale = self.scale[:, self.group[column]]
         level = y / diagonal / scale
-        if not np.isfinite(level).all():
-            to_codes(level, column)
+        finite = np.isfinite(level)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise CodeOverflow(row, column, float(level[row]))
         codes = self.form.nearest(level)
         return codes, scale * self.form.values(codes, y.dtype), 1.0
 

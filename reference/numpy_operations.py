@@ -55,7 +55,7 @@ class NumpyOperations:
         return np.array(matrix, dtype, order="C")
 
     def transpose(self, matrix: NDArray) -> NDArray:
-        return np.ascontiguousarray(matrix.T)
+        return np.array(matrix.T, order="C")
 
     def take(
         self,

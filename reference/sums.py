@@ -9,8 +9,8 @@ last one with +0.0 up to the next power of two, and in a chunk of m numbers let
 
 The chunk sums, in order, are summed by the same rule, and +0.0 is added to what remains. A thread
 block, a core or a whole node can own whole chunks, and the error grows only like log₂ n: every x[i]
-takes part in at most ⌈log₂ n⌉ + 2 additions, so |computed - exact| ≤ (⌈log₂ n⌉ + 2)·u·Σ|x| to first
-order, with u = 2⁻⁵³ or 2⁻²⁴.
+takes part in at most ⌈log₂ n⌉ additions that can round, so |computed - exact| ≤ ⌈log₂ n⌉·u·Σ|x| to
+first order, with u = 2⁻⁵³ or 2⁻²⁴ (adding +0.0 rounds nothing).
 
 Filling with zeros costs nothing, because x + 0.0 = x for every x but -0.0. That one exception is
 why +0.0 is added at the end: without it a sum of nothing but -0.0 would be -0.0 or +0.0, depending
