@@ -120,7 +120,6 @@ EXTRAS: dict[str, dict[str, str]] = {
         )
     },
     "moments": {".accumulate": "the operation of the contract, a chain; not the ufunc's method"},
-    "one_scale": {"vars": "the parameters of a dataclass, for the record"},
     "preparation": {"getattr": "reads the fields of its own dataclass by their names"},
     "results": {
         f"from .limit import {name}": "asked for when the result stands; nothing exact uses it"
