@@ -149,9 +149,9 @@ def search_spacing(
 
     Exactness: bits, if `evaluate` has them; x is a float64, log2 and 2ˣ are rounded once.
     """
+    trial = best = evaluate(start)
     x, slope = log2(start), -1.0
     low, high = -np.inf, np.inf  # the rate is above R at low, below it at high
-    trial = best = evaluate(start)
     for _ in range(EVALUATIONS - 1):
         miss = rate - trial.rate
         if abs(miss) < TOLERANCE:

@@ -119,7 +119,7 @@ def waterfill(
     def spacing_of_level(target_rate: float) -> float:
         level = allocate_rate(variances, target_rate).water_level
         with working_precision():
-            return to_float(decimal_sqrt(12 * exact(level))) or 1.0
+            return to_float(decimal_sqrt(12 * exact(level))) if variances.any() else 1.0
 
     trial, rate_met = find_spacing(
         choice,
