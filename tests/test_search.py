@@ -92,7 +92,7 @@ def test_any_curve_ends_with_the_best_seen(values, rate, start, slope):
     """Not monotone, with jumps, rising, flat: the search ends and tells the truth."""
     keys = sorted(values)
     trial, seen = search(
-        lambda x: values[keys[int(math.floor(2 * x)) % len(keys)]] + slope * x, rate, start
+        lambda x: values[keys[math.floor(2 * x) % len(keys)]] + slope * x, rate, start
     )
     check_honest(trial, seen, rate)
 
