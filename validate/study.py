@@ -23,9 +23,10 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -286,22 +287,37 @@ def describe_layer(layer: LayerFile, rows: int | None) -> dict[str, Any]:
 def measure_all(jobs: Sequence[Job], workers: int) -> list[list[Result]]:
     """`measure` for every job, in their order, with progress on a terminal."""
     # disable=None: no bar where standard error is not a terminal.
-    watched = {"total": len(jobs), "desc": "study", "unit": "layer and rate", "leave": False}
+    bar = tqdm(
+        total=len(jobs), desc="study", unit="table", leave=False, disable=None, file=sys.stderr
+    )
+    results = []
+    with bar, _mapped(jobs, workers) as measured:
+        for found in measured:
+            results.append(found)
+            bar.update()
+    return results
+
+
+@contextmanager
+def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterable[list[Result]]]:
+    """`measure` mapped over the jobs; what has not begun when the context ends never will."""
     if workers == 1:
-        return list(tqdm(map(measure, jobs), **watched, disable=None, file=sys.stderr))
+        yield map(measure, jobs)
+        return
     # Fresh processes everywhere: a copy of a process with threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
     try:
-        with pool:
-            return list(tqdm(pool.map(measure, jobs), **watched, disable=None, file=sys.stderr))
+        yield pool.map(measure, jobs)
     except BrokenProcessPool:
         raise WaterlevelError(
             "a worker process was ended from outside, perhaps for want of memory; try --workers 1"
         ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_at_once_when_interrupted() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def measure(job: Job) -> list[Result]:
