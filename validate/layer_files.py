@@ -171,7 +171,7 @@ def check_target(path: Path | str, source: Path | None = None) -> None:
         raise BadInput(f"output {path}: there is no directory {directory}")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise BadInput(f"output {path}: the directory {directory} cannot be written to")
-    if source is not None and path.exists() and path.samefile(source):
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise BadInput(f"output {path} is the input file, which would be lost; give another name")
 
 

@@ -62,8 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, type=Path, metavar="OUT.safetensors", help="the result"
     )
 
-    def switch(group: argparse._ArgumentGroup, flag: str, help: str, **more: Any) -> None:
-        group.add_argument(flag, action="store_const", const=True, help=help, **more)
+    def switch(group: argparse._ArgumentGroup, flag: str, help: str) -> None:
+        negative = flag.startswith("--no-")
+        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+        group.add_argument(flag, action="store_const", const=not negative, dest=name, help=help)
 
     spacing = parser.add_argument_group(
         "entropy-coded codes", "watersic, waterfilling; rtn and gptq with --entropy-coded"
@@ -75,9 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     spacing.add_argument(
         "--rate-measure", choices=RATE_MEASURES, help="what the search aims at (rate)"
     )
-    switch(spacing, "--no-lmmse", "watersic, waterfilling: no gains", dest="lmmse")
-    switch(spacing, "--no-rescale", "watersic: no row and column rescaling", dest="rescale")
-    parser.set_defaults(lmmse=None, rescale=None)
+    switch(spacing, "--no-lmmse", "watersic, waterfilling: no gains")
+    switch(spacing, "--no-rescale", "watersic: no row and column rescaling")
 
     grid = parser.add_argument_group("finite grids", "rtn, gptq")
     grid.add_argument("--bits", type=count, metavar="B", help="2 to 8, for --format int")
