@@ -2,16 +2,18 @@
 
 A lattice method has one free number, its spacing c. At high rate halving c costs exactly one bit:
 rate ≈ constant - log2 c. At low rate the slope is flatter, and because codes are counted the curve
-has small steps. So the search runs on x = log2 c, where the curve is nearly a straight line of
-slope
--1, with the secant through the last two points, inside a bracket that makes sure of an end:
+has small steps. So the search runs on x = log2(c/c_0), c_0 the first spacing, where the curve is
+nearly a straight line of slope -1, with the secant through the last two points, inside a bracket
+that makes sure of an end:
 
     slope  = (rate - rate_before)/(x - x_before), -1 at first
     x_next = x + (R - rate)/slope
 
 Where the slope is undefined or not negative, the step is 1 in the direction that helps; no step is
 longer than 8; where the next point would leave the bracket, the bracket is halved instead. It ends
-when |rate - R| < 0.005 or after 20 evaluations, with the best point seen.
+when |rate - R| < 0.005 or after 20 evaluations, with the best point seen. As x is relative, a
+weight that is 2^p times as large is searched at the same points x, and finds 2^p times the spacing
+to the bit.
 
 Worked example: a rate that is exactly 5 - log2 c, and R = 3. From c = 1 the first step has slope -1
 and meets c = 4 at once.
@@ -42,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BadInput
-from .logarithm import decimal_exp2, decimal_log2, exact, exp2, log2, to_float, working_precision
+from .logarithm import decimal_exp2, decimal_log2, exact, exp2, to_float, working_precision
 from .preparation import check_parameter
 from .rates import RATE_MEASURES
 
@@ -147,10 +149,10 @@ def search_spacing(
     Returns:
         The first of the trials that are closest to R; R is met if it is closer than TOLERANCE.
 
-    Exactness: bits, if `evaluate` has them; x is a float64, log2 and 2ˣ are rounded once.
+    Exactness: bits, if `evaluate` has them; x is a float64, 2ˣ is rounded once.
     """
     trial = best = evaluate(start)
-    x, slope = log2(start), -1.0
+    x, slope = 0.0, -1.0
     low, high = -np.inf, np.inf  # the rate is above R at low, below it at high
     for _ in range(EVALUATIONS - 1):
         miss = rate - trial.rate
@@ -167,7 +169,7 @@ def search_spacing(
                 x_next = (low + high) / 2
             else:
                 x_next = low + 1.0 if np.isfinite(low) else high - 1.0
-        trial_next = evaluate(exp2(x_next))
+        trial_next = evaluate(start * exp2(x_next))
         slope = (trial_next.rate - trial.rate) / (x_next - x) if x_next != x else 0.0
         x, trial = x_next, trial_next
         if abs(rate - trial.rate) < abs(rate - best.rate):

@@ -139,6 +139,9 @@ def watersic(
         else _all_dead(work, choice)
     )
     rows, columns = layer.shape
+    codes = backend.scatter_columns(found.codes, live, columns)
+    values = backend.convert(codes, backend.dtype(work.weight))
+    scaled = backend.scale_rows(values, found.scales.row_scale)
     return finish(
         layer,
         rotation,
@@ -151,9 +154,9 @@ def watersic(
             "damping": damping,
             "dead_threshold": dead_threshold,
         },
-        codes=backend.scatter_columns(found.codes, live, columns),
+        codes=codes,
         scales=found.scales,
-        dequantized=backend.scatter_columns(found.dequantized, live, columns),
+        dequantized=backend.scale_columns(scaled, found.scales.column_scale),
         rates=lattice_rates(found.histograms, rows, columns, side_information),
         rate_met=found.rate_met,
         spectrum=covariance if eigenvalues is None else eigenvalues,
@@ -162,11 +165,10 @@ def watersic(
 
 @dataclass(frozen=True)
 class _Found:
-    """Codes and values of the live columns (a×m on the backend), scales of all columns."""
+    """Codes of the live columns (a×m on the backend), scales of all columns."""
 
     spacing: float
     codes: Matrix
-    dequantized: Matrix
     scales: LatticeScales
     histograms: ColumnHistograms
     rate_met: bool
@@ -179,7 +181,6 @@ def _all_dead(work: Layer, choice: SpacingChoice) -> _Found:
     return _Found(
         spacing=1.0 if choice.step is None else choice.step,
         codes=backend.zeros(rows, 0, np.int32),
-        dequantized=backend.zeros(rows, 0, dtype),
         scales=LatticeScales(np.ones(rows, dtype), np.zeros(columns, dtype)),
         histograms=column_histograms(np.zeros((rows, 0), np.int32)),
         rate_met=choice.step is not None or choice.open_loop,
@@ -225,13 +226,11 @@ def _quantize_live(
         problem = _rescale_problem(layer, codes, spacing)
         t, g = find_scales(problem, trial.codes.gains)
         row_scale, live_scale = t.astype(number), (g * spacing.astype(np.float64)).astype(number)
-    values = backend.scale_rows(backend.convert(codes, number), row_scale)
     column_scale = np.zeros(columns, number)
     column_scale[live] = live_scale
     return _Found(
         trial.spacing,
         codes,
-        backend.scale_columns(values, live_scale),
         LatticeScales(row_scale, column_scale),
         trial.codes.histograms,
         rate_met,
