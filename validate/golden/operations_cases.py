@@ -1,84 +1,423 @@
-"""Cases of the operations."""
+"""Cases of the operations with inputs of few bits: every sum is exact, in whatever order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...reference.hadamard import base_matrix
+from ...reference.numpy_operations import NUMPY
 from . import flags
 from .case import DTYPES
 from .definition import Definition
-from .recipes import bell, integers
+from .ingredients import whole, whole_factor
+from .recipes import integers
+
+ANY_ORDER = ("reversed", "pairwise", "blocked-32", "fused-multiply-add")
+EXACT = (flags.EXACT,)
+BASES = (1, 12, 20, 28, 36)
 
 
-def operations_cases() -> Iterator[Definition]:
-    """All of them."""
+def order_free_cases() -> Iterator[Definition]:
+    """Tier order-free."""
     for dtype in DTYPES:
+        yield from _moves(dtype)
+        yield from _checks(dtype)
+        yield from _elements(dtype)
+        yield from _sums(dtype)
+        yield from _products(dtype)
+        yield from _factors(dtype)
+        yield from _cancellation(dtype)
+    yield Definition(
+        "column_histograms",
+        "order-free",
+        "codes-9x5",
+        "float64",
+        "counts of codes, the least and the greatest int32 among them",
+        {"codes": _codes()},
+        flags=(flags.EXACT, flags.LARGE),
+    )
+    yield Definition(
+        "column_histograms",
+        "order-free",
+        "one-row-1x4",
+        "float64",
+        "one code a column",
+        {"codes": np.array([[3, 3, -1, 0]], np.int32)},
+        flags=(flags.ONE,),
+    )
+
+
+def _codes() -> NDArray[np.int32]:
+    codes = integers(101, [9, 5], -2, 2, 0, "int32")
+    codes[3, 1], codes[4, 1], codes[:, 4] = 2**31 - 1, -(2**31), -7
+    return codes
+
+
+def _moves(dtype: str) -> Iterator[Definition]:
+    other = "float32" if dtype == "float64" else "float64"
+    matrix = whole(110, 4, 7, dtype)
+
+    def case(function: str, what: str, comment: str, inputs: dict, **parameters) -> Definition:  # noqa: ANN003
+        return Definition(
+            function, "order-free", what, dtype, comment, inputs, parameters, EXACT
+        )
+
+    yield case("from_host", "4x7", "the array as it is", {"array": matrix}, dtype=dtype)
+    yield case(
+        "from_host", f"to-{other}-4x7", "in the other dtype", {"array": matrix}, dtype=other
+    )
+    yield case(
+        "from_host",
+        "float16-4x7",
+        "half-precision weights are widened exactly",
+        {"array": matrix.astype(np.float16)},
+        dtype=dtype,
+    )
+    yield case("to_host", "4x7", "back as it was", {"matrix": matrix})
+    yield case("shape", "4x7", "rows and columns", {"matrix": matrix})
+    yield case("dtype", "4x7", "the name, as ASCII bytes", {"matrix": matrix})
+    yield case("zeros", "3x5", "+0.0 everywhere", {}, shape=[3, 5], dtype=dtype)
+    yield case("zeros", "codes-3x5", "int32 zeros", {}, shape=[3, 5], dtype="int32")
+    yield case(
+        "convert", "codes-4x7", "codes as numbers", {"matrix": matrix.astype(np.int32)}, dtype=dtype
+    )
+    yield case("transpose", "4x7", "rows become columns", {"matrix": matrix})
+    yield case("transpose", "1x5", "a row becomes a column", {"matrix": matrix[:1, :5].copy()})
+    rows, columns = np.array([3, 0, 0], np.int64), np.array([6, 1, 4, 1], np.int64)
+    yield case("take", "rows-4x7", "rows, one of them twice", {"matrix": matrix, "rows": rows})
+    yield case(
+        "take",
+        "columns-4x7",
+        "columns in an order of their own",
+        {"matrix": matrix, "columns": columns},
+    )
+    yield case(
+        "take",
+        "rows-and-columns-4x7",
+        "both, the outer product of the two lists",
+        {"matrix": matrix, "rows": rows, "columns": columns},
+    )
+    yield case("take", "everything-4x7", "a copy", {"matrix": matrix})
+    yield case(
+        "scatter_columns",
+        "3-to-8",
+        "columns put back, zeros between them",
+        {"matrix": matrix[:, :3].copy(), "columns": np.array([6, 0, 3], np.int64)},
+        total=8,
+    )
+    square = matrix[:, :4].copy()
+    yield case("diagonal", "n4", "h_jj", {"matrix": square})
+    yield case(
+        "with_diagonal",
+        "n4",
+        "another diagonal, nothing else changed",
+        {"matrix": square, "diagonal": matrix[:, 5].copy()},
+    )
+
+
+def _checks(dtype: str) -> Iterator[Definition]:
+    finite = whole(120, 3, 5, dtype)
+
+    def planted(*places: tuple[int, int, float]) -> NDArray:
+        matrix = finite.copy()
+        for row, column, value in places:
+            matrix[row, column] = value
+        return matrix
+
+    for what, comment, matrix in (
+        ("none-3x5", "nothing to find", finite),
+        ("nan-3x5", "a NaN", planted((1, 2, np.nan))),
+        ("infinity-3x5", "an infinity, with its sign", planted((2, 4, -np.inf))),
+        (
+            "first-in-row-major-order-3x5",
+            "the infinity at [1, 3] comes before the NaN at [2, 0]",
+            planted((2, 0, np.nan), (1, 3, np.inf)),
+        ),
+    ):
+        yield Definition(
+            "find_nonfinite", "order-free", what, dtype, comment, {"matrix": matrix}, flags=EXACT
+        )
+    square = whole(121, 4, 4, dtype)
+    symmetric = square + square.T
+    skew = symmetric.copy()
+    skew[0, 2] += 5
+    skew[3, 1] += 5
+    yield Definition(
+        "find_asymmetry",
+        "order-free",
+        "symmetric-n4",
+        dtype,
+        "no difference anywhere: the first place is [0, 0]",
+        {"matrix": symmetric},
+        flags=EXACT,
+    )
+    yield Definition(
+        "find_asymmetry",
+        "order-free",
+        "first-of-equals-n4",
+        dtype,
+        "[0, 2] and [1, 3] differ as much from their mirrors: the first is named",
+        {"matrix": skew},
+        flags=EXACT,
+    )
+    yield Definition(
+        "largest_magnitude",
+        "order-free",
+        "negative-3x5",
+        dtype,
+        "the largest magnitude belongs to a negative number",
+        {"matrix": planted((1, 1, -33.0))},
+        flags=EXACT,
+    )
+
+
+def _elements(dtype: str) -> Iterator[Definition]:
+    left, right = whole(130, 5, 6, dtype), whole(131, 5, 6, dtype)
+    square = whole(132, 5, 5, dtype)
+
+    def case(function: str, what: str, comment: str, inputs: dict, **parameters) -> Definition:  # noqa: ANN003
+        return Definition(
+            function, "order-free", what, dtype, comment, inputs, parameters, EXACT
+        )
+
+    both = {"left": left, "right": right}
+    yield case("symmetrize", "n5", "(H + Hᵀ)/2", {"matrix": square})
+    yield case(
+        "combine", "5x6", "2·A - 3·B", both, left_factor=2.0, right_factor=-3.0
+    )
+    yield case("multiply", "5x6", "element by element", both)
+    yield case("divide", "5x6", "by a power of two", {"matrix": left}, divisor=4.0)
+    factors = integers(133, [6], -4, 4, 0, dtype)
+    yield case(
+        "scale_rows", "5x6", "f_i·a_ij", {"matrix": left, "factors": factors[:5].copy()}
+    )
+    yield case("scale_columns", "5x6", "a_ij·f_j", {"matrix": left, "factors": factors})
+    yield case(
+        "row_extrema", "range-5x6", "of columns 2 … 4 alone", {"matrix": left}, start=2, stop=5
+    )
+    yield case("row_extrema", "one-column-5x6", "of column 3", {"matrix": left}, start=3, stop=4)
+
+
+def _sums(dtype: str) -> Iterator[Definition]:
+    for function, shape in (("row_inner", (4, 1100)), ("column_inner", (1100, 4))):
+        for size in (1, 3, 512, 513, 1100):
+            cut = [min(side, size) if side == 1100 else side for side in shape]
+            yield Definition(
+                function,
+                "order-free",
+                f"{cut[0]}x{cut[1]}",
+                dtype,
+                f"sums of {size} products of whole numbers",
+                {
+                    "left": whole(140, *cut, dtype),
+                    "right": whole(141, *cut, dtype),
+                },
+                flags=(flags.EXACT, flags.CHUNK) if size > 3 else EXACT,
+                unchanged_by=ANY_ORDER,
+            )
+
+
+def _products(dtype: str) -> Iterator[Definition]:
+    for rows, inner, columns in ((5, 7, 6), (1, 1, 1), (1, 65, 3), (33, 17, 9), (3, 0, 2)):
+        what = f"{rows}x{inner}x{columns}"
+        comment = "products of whole numbers" if inner else "no term at all: +0.0"
+        flagged = (flags.EXACT, flags.RAGGED if rows > 1 and inner else flags.ONE)
+        left, right = whole(150, rows, inner, dtype), whole(151, inner, columns, dtype)
         yield Definition(
             "matmul",
             "order-free",
-            "whole-numbers-5x7x6",
+            what,
             dtype,
-            "products of small whole numbers, every sum exact",
-            {
-                "left": integers(1, [5, 7], -9, 9, 0, dtype),
-                "right": integers(2, [7, 6], -9, 9, 0, dtype),
-            },
-            flags=(flags.EXACT, flags.RAGGED),
+            comment,
+            {"left": left, "right": right},
+            flags=flagged,
+            unchanged_by=ANY_ORDER,
         )
+        if inner:
+            yield Definition(
+                "matmul_transposed",
+                "order-free",
+                what,
+                dtype,
+                f"{comment}, the left one transposed",
+                {"left": np.ascontiguousarray(left.T), "right": right},
+                flags=flagged,
+                unchanged_by=ANY_ORDER,
+            )
+    tokens, other = whole(152, 9, 4, dtype), whole(153, 9, 5, dtype)
+    for what, weights in (("plain-9x4x5", None), ("weighted-9x4x5", integers(154, [9], 0, 3))):
+        inputs = {"total": whole(155, 4, 5, dtype), "left": tokens, "right": other}
+        if weights is not None:
+            inputs["weights"] = weights.astype(dtype)
         yield Definition(
-            "matmul",
-            "order",
-            "bell-5x97x6",
+            "accumulate",
+            "order-free",
+            what,
             dtype,
-            "a chain of 97 products of full significands",
-            {"left": bell(3, [5, 97], 0, dtype), "right": bell(4, [97, 6], 0, dtype)},
-            flags=(flags.ORDER, flags.FUSED),
-            changed_by=("reversed-sums", "pairwise-sums", "fused-multiply-add"),
+            "outer products of nine tokens, added to a sum that is there already",
+            inputs,
+            flags=EXACT,
+            unchanged_by=ANY_ORDER,
         )
-        covariance = np.array([[4, 2, 0], [2, 5, 2], [0, 2, 5]], dtype)
+
+
+def _factors(dtype: str) -> Iterator[Definition]:
+    for n in (1, 3, 17, 65):
+        L = whole_factor(160, n, dtype)
+        H = NUMPY.matmul(L, np.ascontiguousarray(L.T))
+        flagged = (flags.EXACT, flags.ONE if n == 1 else flags.RAGGED)
         yield Definition(
             "cholesky",
             "order-free",
-            "whole-numbers-n3",
+            f"n{n}",
             dtype,
             "H = L Lᵀ with whole numbers in L",
-            {"matrix": covariance},
-            flags=(flags.EXACT,),
+            {"matrix": H},
+            flags=flagged,
+            unchanged_by=ANY_ORDER,
+        )
+        X = whole(161, 4, n, dtype)
+        yield Definition(
+            "solve",
+            "order-free",
+            f"4xn{n}",
+            dtype,
+            "X Lᵀ = T with whole numbers in X",
+            {"target": NUMPY.matmul(X, np.ascontiguousarray(L.T)), "factor": L},
+            flags=flagged,
+            unchanged_by=ANY_ORDER,
         )
         yield Definition(
-            "cholesky",
-            "invalid",
-            "not-positive-definite-n3",
+            "solve_reversed",
+            "order-free",
+            f"4xn{n}",
             dtype,
-            "pivot 1 is 1 - 2·2 = -3",
-            {"matrix": np.array([[1, 2, 0], [2, 1, 0], [0, 0, 1]], dtype)},
+            "X L = T with whole numbers in X",
+            {"target": NUMPY.matmul(X, L), "factor": L},
+            {"start": 0, "stop": n},
+            flags=flagged,
+            unchanged_by=ANY_ORDER,
         )
+    H = np.array([[4, 77, np.nan], [2, 5, np.inf], [0, 2, 5]], dtype)
+    yield Definition(
+        "cholesky",
+        "order-free",
+        "upper-triangle-is-not-read-n3",
+        dtype,
+        "above the diagonal stands what must not matter, a NaN too",
+        {"matrix": H},
+        flags=(flags.LOWER_TRIANGLE,),
+    )
+    for m in BASES:
+        n = 4 * m if m > 1 else 32
+        yield Definition(
+            "hadamard",
+            "order-free",
+            f"3xn{n}-base{m}",
+            dtype,
+            f"A·(H_{m} ⊗ H_{n // m})",
+            {"matrix": whole(163, 3, n, dtype), "base": base_matrix(m)},
+            flags=EXACT,
+        )
+    yield Definition(
+        "hadamard",
+        "order-free",
+        "3xn12-base12",
+        dtype,
+        "the base alone, no butterfly",
+        {"matrix": whole(164, 3, 12, dtype), "base": base_matrix(12)},
+        flags=(flags.EXACT, flags.ONE),
+    )
+
+
+def _cancellation(dtype: str) -> Iterator[Definition]:
+    for n in (1, 5, 65):
+        L = whole_factor(170, n, dtype)
+        target = NUMPY.matmul(whole(171, 3, n, dtype), L) + np.dtype(dtype).type(0.25)
         yield Definition(
             "sic",
-            "rounding",
-            "uniform-ties-4x5",
+            "order-free",
+            f"uniform-3xn{n}",
             dtype,
-            "halves: every column lies between two codes",
-            {"target": integers(5, [4, 5], -9, 9, -1, dtype)},
-            {"codebook": "uniform", "spacing": 1.0, "start": 0, "stop": 5},
-            flags=(flags.TIE, flags.HALF_EVEN),
+            "one spacing; what is a quarter off its grid point is rounded back to it",
+            {"target": target, "factor": L},
+            {"codebook": "uniform", "spacing": 1.0, "start": 0, "stop": n},
+            (flags.EXACT, flags.ONE if n == 1 else flags.RAGGED),
+            unchanged_by=ANY_ORDER,
         )
+    L = whole_factor(172, 9, dtype)
+    yield Definition(
+        "sic",
+        "order-free",
+        "range-3xn9",
+        dtype,
+        "columns 6 … 3 are decided and cancelled in 2 … 0; columns 7 and 8 stay as they are",
+        {"target": whole(173, 3, 9, dtype), "factor": L},
+        {"codebook": "uniform", "spacing": 2.0, "start": 3, "stop": 7},
+        (flags.EXACT, flags.RANGE),
+        unchanged_by=ANY_ORDER,
+    )
+    yield Definition(
+        "sic",
+        "order-free",
+        "no-column-3xn4",
+        dtype,
+        "an empty range changes nothing",
+        {"target": whole(174, 3, 4, dtype), "factor": whole_factor(175, 4, dtype)},
+        {"codebook": "uniform", "spacing": 1.0, "start": 2, "stop": 2},
+        (flags.EXACT, flags.ONE),
+    )
+    yield Definition(
+        "solve_reversed",
+        "order-free",
+        "range-3xn9",
+        dtype,
+        "columns 2 … 6 as if there were no others",
+        {"target": whole(176, 3, 9, dtype, 64) * 16, "factor": L},
+        {"start": 2, "stop": 7},
+        (flags.EXACT, flags.RANGE),
+        unchanged_by=ANY_ORDER,
+    )
+    scale = np.array([[1, 2], [0.5, 1], [4, 0.25]], dtype)
+    yield Definition(
+        "grid_error",
+        "order-free",
+        "3x6",
+        dtype,
+        "d = 0, 1 or 4 for every element: |d|^2.5 is a whole number",
+        {
+            "matrix": np.array(
+                [[0, 1, 7, -4, 2, 3], [8, 0, 4, 1, 2, 3], [-4, -8, 0, 4, 3, 7]], dtype
+            ),
+            "scale": np.array([1, 1, 1], dtype),
+            "zero": np.array([4, 0, 4], np.int32),
+        },
+        {"maximum": 7},
+        EXACT,
+    )
+    for kind, parameters, extra in (
+        (
+            "affine",
+            {"maximum": 3},
+            {"zero": np.array([[1, 2], [0, 3], [2, 2]], np.int32)},
+        ),
+        ("fp4-e2m1", {}, {}),
+    ):
         yield Definition(
-            "watersic",
-            "order",
-            "bell-6x9",
+            "sic",
+            "order-free",
+            f"{kind}-3x6",
             dtype,
-            "everything switched on, at a given step",
+            "a finite grid for each row and group of columns, without a factor",
             {
-                "weight": bell(6, [6, 9], -2, dtype),
-                "covariance": (
-                    bell(7, [9, 9], -4, dtype)
-                    + bell(7, [9, 9], -4, dtype).T
-                    + np.eye(9, dtype=dtype)
-                ),
+                "target": whole(177, 3, 6, dtype, 20) / np.dtype(dtype).type(8),
+                "scale": scale,
+                "group": np.array([0, 0, 1, 1, 0, 1], np.int64),
+                **extra,
             },
-            {"step": 0.25},
-            flags=(flags.ORDER,),
+            {"codebook": kind, "start": 0, "stop": 6, **parameters},
+            EXACT,
         )

@@ -24,6 +24,7 @@ from safetensors.numpy import save
 from ...backends import get
 from ...reference.errors import BadInput, WaterlevelError
 from ...reference.operations import CONTRACT_VERSION, Operations
+from .. import variants
 from .case import GOLDEN, SIZES, Case, ExpectedError, Output, TensorStore, load_index, sha256
 from .definition import Definition, differs
 from .definitions import DEFINITIONS
@@ -181,9 +182,25 @@ def _serves(definition: Definition, case: Case, outputs: Mapping[str, NDArray]) 
     for name, array in outputs.items():
         if array.dtype.kind == "f" and np.isnan(array).any() and case.function != "find_nonfinite":
             raise MissesItsPurpose(f"case {definition.id}: output {name} holds a NaN, without bits")
+    for name in (*definition.changed_by, *definition.unchanged_by):
+        with variants.named(name).applied() as backend:
+            foreign = _outcome(case, definition.arrays(), backend)
+        if _changed(foreign, outputs) != (name in definition.changed_by):
+            wanted = "other bits" if name in definition.changed_by else "the same bits"
+            raise MissesItsPurpose(
+                f"case {definition.id} misses its purpose: variant {name} must give {wanted}"
+            )
     for purpose in definition.purposes:
         if not purpose.holds(definition.arrays(), outputs):
             raise MissesItsPurpose(f"case {definition.id} misses its purpose: {purpose.says}")
+
+
+def _changed(
+    foreign: dict[str, NDArray] | ExpectedError, outputs: Mapping[str, NDArray]
+) -> bool:
+    if isinstance(foreign, ExpectedError):
+        return True
+    return any(differs(foreign[name], outputs[name]) for name in outputs)
 
 
 def _expected(
