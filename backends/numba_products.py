@@ -1,0 +1,119 @@
+"""Matrix products in the order of the contract, and the continuing sum of outer products.
+
+A run of k at a time is packed, A negated, and subtracted from C: c - (-a)·b = c + a·b. Steps that
+only add zeros to a chain that began at +0.0 change nothing, so of a triangular factor they are left
+out: half the work of W·L. (With an infinity or a NaN on the other side they would not be zeros,
+and none is left out.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .numba_compiler import Array, parallel, prange, serial
+from .numba_packing import (
+    pack_columns,
+    pack_rows,
+    packed_buffer,
+    tiles_for,
+)
+from .numba_tiles import lanes
+from .numba_updates import update, whole_extents
+
+DEPTH = 256  # steps packed at a time: a tile of them fits in a core's nearest cache
+
+
+@serial
+def _zero_step(packed: Array, depth: int, k: int, t: int) -> bool:
+    width = lanes(packed)
+    start = (t * depth + k) * width
+    return not packed[start : start + width].any()
+
+
+@serial
+def nonzero_extents(
+    packed: Array,
+    depth: int,
+    steps: int,
+    tiles: int,
+) -> NDArray[np.int64]:
+    """For each tile the first step that is not all zeros and the one after the last."""
+    extents = np.empty((tiles, 2), np.int64)
+    for t in range(tiles):
+        first, stop = 0, steps
+        while first < stop and _zero_step(packed, depth, first, t):
+            first += 1
+        while first < stop and _zero_step(packed, depth, stop - 1, t):
+            stop -= 1
+        extents[t, 0] = first
+        extents[t, 1] = stop
+    return extents
+
+
+@parallel
+def all_finite(
+    matrix: Array,
+) -> bool:
+    """Whether there is no infinity and no NaN."""
+    finite = np.empty(len(matrix), np.bool_)
+    for i in prange(len(matrix)):
+        others = 0
+        for j in range(matrix.shape[1]):
+            others += matrix[i, j] - matrix[i, j] != 0
+        finite[i] = others == 0
+    return bool(finite.all())
+
+
+def _add_products(
+    total: NDArray,
+    left: NDArray,
+    right: NDArray,
+    transposed: bool,
+    weights: NDArray | None = None,
+    skip_zeros: bool = False,
+) -> None:
+    """total ← total + A B, or Aᵀ B, step by step."""
+    rows, columns = total.shape
+    steps = len(right)
+    left_packed = packed_buffer(rows, DEPTH, total.dtype)
+    right_packed = packed_buffer(columns, DEPTH, total.dtype)
+    minus, plus = total.dtype.type(-1), total.dtype.type(1)
+    left_tiles, right_tiles = tiles_for(rows, total.dtype), tiles_for(columns, total.dtype)
+    pack_left = pack_columns if transposed else pack_rows
+    for k in range(0, steps if total.size else 0, DEPTH):
+        here = min(DEPTH, steps - k)
+        pack_left(left, k, 1, here, 0, rows, minus, left_packed, DEPTH)
+        pack_columns(right, k, 1, here, 0, columns, plus, right_packed, DEPTH)
+        if skip_zeros:
+            left_extents = nonzero_extents(left_packed, DEPTH, here, left_tiles)
+            right_extents = nonzero_extents(right_packed, DEPTH, here, right_tiles)
+        else:
+            left_extents = whole_extents(left_tiles, here)
+            right_extents = whole_extents(right_tiles, here)
+        some = None if weights is None else weights[k : k + here]
+        update(
+            *(total, 0, rows, 0, columns),
+            *(left_packed, left_extents, right_packed, right_extents, DEPTH, some, False),
+        )
+
+
+def matmul(left: NDArray, right: NDArray) -> NDArray:
+    """A B: `products.matmul`."""
+    product = np.zeros((left.shape[0], right.shape[1]), left.dtype)
+    finite = all_finite(left) and all_finite(right)
+    _add_products(product, left, right, transposed=False, skip_zeros=finite)
+    return product
+
+
+def matmul_transposed(left: NDArray, right: NDArray) -> NDArray:
+    """Aᵀ B by the same chain."""
+    product = np.zeros((left.shape[1], right.shape[1]), left.dtype)
+    finite = all_finite(left) and all_finite(right)
+    _add_products(product, left, right, transposed=True, skip_zeros=finite)
+    return product
+
+
+def accumulate(total: NDArray, left: NDArray, right: NDArray, weights: NDArray | None) -> None:
+    """total_ij ← total_ij + w_t·(x_ti·y_tj), token by token, in place."""
+    _add_products(total, left, right, transposed=True, weights=weights)

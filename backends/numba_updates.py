@@ -1,0 +1,170 @@
+"""The update: products of two packed operands are subtracted from a part of a matrix.
+
+    matrix[i, j] ← matrix[i, j] - left[i, k]·right[j, k]      for k = 0, 1, 2, …
+
+All of matrix products, and all of Cholesky factorisation, triangular solves and interference
+cancellation outside of the panel at hand. Blocks of rows and columns are shared among the threads;
+no element is touched by two of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .numba_compiler import Array, parallel, prange, serial
+from .numba_tiles import ROWS, lanes, subtract_tile, subtract_weighted_tile
+
+ROW_BLOCK = 64  # a multiple of every tile; the packed rows of a block stay in a core's own cache
+COLUMN_BLOCK = 512
+
+
+def whole_extents(tiles: int, steps: int) -> NDArray[np.int64]:
+    """Extents that leave no step out."""
+    extents = np.zeros((tiles, 2), np.int64)
+    extents[:, 1] = steps
+    return extents
+
+
+@serial
+def _copy_tile(
+    source: Array,
+    source_offset: int,
+    source_stride: int,
+    target: Array,
+    offset: int,
+    stride: int,
+    rows: int,
+    columns: int,
+) -> None:
+    for r in range(rows):
+        for l in range(columns):
+            target[offset + r * stride + l] = source[source_offset + r * source_stride + l]
+
+
+@serial
+def _update_tile(
+    flat: Array,
+    place: int,
+    stride: int,
+    rows: int,
+    columns: int,
+    left: Array,
+    left_at: int,
+    right: Array,
+    right_at: int,
+    steps: int,
+    weights: Array | None,
+    edge: Array,
+) -> None:
+    """One tile: in place if it is whole, else by way of the buffer `edge`."""
+    width = lanes(left)
+    whole = rows == ROWS and columns == width
+    target, at, row = (flat, place, stride) if whole else (edge, 0, width)
+    if not whole:
+        _copy_tile(flat, place, stride, edge, 0, width, rows, columns)
+    if weights is None:
+        subtract_tile(target, at, row, right, right_at, width, left, left_at, width, steps, weights)
+    else:
+        subtract_weighted_tile(
+            target, at, row, right, right_at, width, left, left_at, width, steps, weights
+        )
+    if not whole:
+        _copy_tile(edge, 0, width, flat, place, stride, rows, columns)
+
+
+@serial
+def _update_block(
+    matrix: Array,
+    row: int,
+    row_stop: int,
+    column: int,
+    column_stop: int,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    left: Array,
+    left_extents: Array,
+    right: Array,
+    right_extents: Array,
+    depth: int,
+    weights: Array | None,
+    lower: bool,
+    edge: Array,
+) -> None:
+    """The rows `rows` and columns `columns` (ranges from the first packed row and column)."""
+    width = lanes(left)
+    stride = matrix.shape[1]
+    flat = matrix.reshape(-1)
+    for c in range(columns[0], min(columns[1], column_stop - column), width):
+        right_tile = c // width
+        for r in range(rows[0], min(rows[1], row_stop - row), ROWS):
+            if lower and c > r + ROWS - 1:
+                continue
+            left_tile = r // width
+            first = max(left_extents[left_tile, 0], right_extents[right_tile, 0])
+            steps = min(left_extents[left_tile, 1], right_extents[right_tile, 1]) - first
+            if steps > 0:
+                _update_tile(
+                    flat,
+                    (row + r) * stride + column + c,
+                    stride,
+                    min(ROWS, row_stop - row - r),
+                    min(width, column_stop - column - c),
+                    left,
+                    (left_tile * depth + first) * width + r % width,
+                    right,
+                    (right_tile * depth + first) * width,
+                    steps,
+                    weights,
+                    edge,
+                )
+
+
+@parallel
+def update(
+    matrix: Array,
+    row: int,
+    row_stop: int,
+    column: int,
+    column_stop: int,
+    left: Array,
+    left_extents: Array,
+    right: Array,
+    right_extents: Array,
+    depth: int,
+    weights: Array | None,
+    lower: bool,
+) -> None:
+    """Subtracts the products from rows row … row_stop-1, columns column … column_stop-1.
+
+    Args:
+        left, right: packed rows and columns, tile 0 first; depth: steps between their tiles.
+        left_extents, right_extents: for each tile the first step and the one after the last.
+        weights: a number that multiplies each product of its step, or None.
+        lower: whether tiles above the diagonal, j > i, are left out.
+    """
+    row_blocks = (row_stop - row + ROW_BLOCK - 1) // ROW_BLOCK
+    column_blocks = (column_stop - column + COLUMN_BLOCK - 1) // COLUMN_BLOCK
+    edges = np.empty((row_blocks * column_blocks, ROWS * lanes(left)), left.dtype)
+    for block in prange(row_blocks * column_blocks):
+        # Signed: Numba divides an unsigned loop index as a float.
+        place, c = divmod(np.int64(block), column_blocks)
+        # First, last, second, last but one: of a triangle, every thread gets short and long rows.
+        r = place // 2 if place % 2 == 0 else row_blocks - 1 - place // 2
+        _update_block(
+            matrix,
+            row,
+            row_stop,
+            column,
+            column_stop,
+            (r * ROW_BLOCK, (r + 1) * ROW_BLOCK),
+            (c * COLUMN_BLOCK, (c + 1) * COLUMN_BLOCK),
+            left,
+            left_extents,
+            right,
+            right_extents,
+            depth,
+            weights,
+            lower,
+            edges[block],
+        )
