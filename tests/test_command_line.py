@@ -24,6 +24,7 @@ from waterlevel.reference.operations import CONTRACT_VERSION
 from waterlevel.validate import backend_choice, command_line, list_backends, quantize
 from waterlevel.validate.backend_choice import Choice
 from waterlevel.validate.console import describe, fail, number, one_line
+from waterlevel.validate.progress import Progress
 
 from .helpers import layers
 from .helpers.command import COLUMNS, ROWS, Command, write
@@ -218,9 +219,10 @@ def test_the_default_is_the_first_usable_one(
 
 def call(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess[bytes]:
     command = [*HERE, *map(str, arguments)]
-    return subprocess.run(
-        command, **{"capture_output": True, "check": False, "timeout": 60, **settings}
-    )
+    # As users have it: what is written to a pipe or a file waits in a buffer.
+    buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    usual = {"capture_output": True, "check": False, "timeout": 60, "env": buffered}
+    return subprocess.run(command, **{**usual, **settings})
 
 
 def test_as_a_process(layer: Path, tmp_path: Path):
@@ -310,6 +312,13 @@ def test_progress_is_for_terminals(layer: Path, tmp_path: Path):
     assert in_pipe.stderr == b""
     assert in_pipe.stdout == on_terminal.stdout
     assert (tmp_path / "out").read_bytes() == first
+
+
+def test_nobody_is_told_where_nobody_looks(command: Command):
+    with Progress("title") as progress:
+        assert progress.watch(NUMPY) is NUMPY
+        progress.stage("anything")
+    assert command.capsys.readouterr() == ("", "")
 
 
 def test_a_mistake_of_ours_shows_where_it_is_on_request(tmp_path: Path, layer: Path):
