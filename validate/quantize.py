@@ -46,7 +46,7 @@ MEANINGS = {
     "rate_column": "each column's own entropy, no side information",
     "rate_pooled": "one table for all codes, and 16 bits per row and column",
     "rate_huffman": "Huffman codes for 16 classes of columns, and side information",
-    "rate_bytes": "a real bitstream, decoded again",
+    "rate_bytes": "a real bitstream of the codes, decoded again; scales not counted",
     "limit": "limit for Gaussian weights at this distortion",
     "gap": "rate_column - limit",
 }
@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encode",
         action="store_true",
         help="also make a real bitstream of the codes, decode it, and report its size as "
-        "rate_bytes; the stream is not kept",
+        "rate_bytes (without the scales); the stream is not kept",
     )
     run.add_argument("--json", action="store_true", help="the report as JSON")
 
