@@ -47,7 +47,7 @@ from .grids import grid_format
 from .numpy_operations import NUMPY
 from .one_scale import Grouping, Problem, quantize_with_one_scale, silence_dead_features
 from .operations import Operations
-from .preparation import check_finite, factorize, prepare
+from .preparation import check_finite, factorize, prepare, spectrum_of
 from .results import Quantized
 from .rotation import Rotation
 from .search import spacing_choice
@@ -118,7 +118,7 @@ def gptq(
         target=target,
         factor=L,
         arranged=arranged,
-        spectrum=covariance if eigenvalues is None else eigenvalues,
+        spectrum=spectrum_of(covariance, eigenvalues),
     )
     parameters = {"actorder": actorder, "damping": damping}
     return quantize_with_one_scale(problem, "gptq", parameters, form, grouping, choice)

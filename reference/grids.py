@@ -223,6 +223,15 @@ def group_starts(columns: int, group_size: int | None) -> list[tuple[int, int]]:
     return [(first, min(first + size, columns)) for first in range(0, columns, size)]
 
 
+def group_of_column(groups: list[tuple[int, int]]) -> NDArray[np.int64]:
+    """The number of the group of each column.
+
+    >>> group_of_column(group_starts(10, 4)).tolist()
+    [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    """
+    return np.repeat(np.arange(len(groups)), [end - first for first, end in groups])
+
+
 def find_grids(
     backend: Operations, matrix: Matrix, group_size: int | None, form: GridFormat
 ) -> tuple[NDArray, NDArray[np.int32], NDArray[np.int64]]:
@@ -237,4 +246,4 @@ def find_grids(
     zero = np.empty((rows, len(groups)), np.int32)
     for g, (first, end) in enumerate(groups):
         scale[:, g], zero[:, g] = find_grid(backend, matrix, first, end, form)
-    return scale, zero, np.arange(columns) // (group_size or columns)
+    return scale, zero, group_of_column(groups)

@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 
 from .codebooks import UniformLattice
 from .errors import BadInput
-from .grids import GridFormat, find_grid, find_grids, group_starts
+from .grids import GridFormat, find_grid, find_grids, group_of_column, group_starts
 from .lattice import column_mean_squares, quantize_on_lattice
 from .operations import Matrix
 from .preparation import Layer, check_finite, original_columns, rotated
@@ -244,7 +244,7 @@ def _in_order_of_processing(
     backend = problem.layer.backend
     rows, n = backend.shape(values)
     groups = group_starts(n, grouping.size)
-    group = (np.arange(n) // (grouping.size or n))[::-1]
+    group = group_of_column(groups)[::-1]
     scale = np.ones((rows, len(groups)), backend.dtype(values))
     zero = np.zeros((rows, len(groups)), np.int32)
     for first in range(0, n, grouping.block_size):

@@ -305,3 +305,19 @@ def rotated(layer: Layer, rotation: Rotation | None) -> Layer:
     }
     matrices = {name: turn[name](backend, matrix) for name, matrix in layer.matrices().items()}
     return Layer(backend, **matrices)
+
+
+def checked_eigenvalues(eigenvalues: NDArray, columns: int) -> NDArray[np.float64]:
+    """λ as n float64, those below 0 set to 0. Raises BadInput for a wrong shape, NaN, infinity."""
+    spectrum = np.asarray(eigenvalues, np.float64)
+    if spectrum.shape != (columns,):
+        raise BadInput(f"eigenvalues has shape {spectrum.shape}, expected ({columns},)")
+    if not np.isfinite(spectrum).all():
+        k = int(np.argmin(np.isfinite(spectrum)))
+        raise BadInput(f"eigenvalues[{k}] is {spectrum[k]}; every element must be finite")
+    return np.maximum(spectrum, 0.0)
+
+
+def spectrum_of(covariance: NDArray, eigenvalues: NDArray | None) -> NDArray:
+    """What a result needs for its limit: the eigenvalues where they are known, else Σ itself."""
+    return covariance if eigenvalues is None else checked_eigenvalues(eigenvalues, len(covariance))

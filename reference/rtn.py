@@ -35,7 +35,7 @@ from .grids import grid_format
 from .numpy_operations import NUMPY
 from .one_scale import Grouping, Problem, quantize_with_one_scale, silence_dead_features
 from .operations import Operations
-from .preparation import prepare
+from .preparation import prepare, spectrum_of
 from .results import Quantized
 from .rotation import Rotation
 from .search import spacing_choice
@@ -90,6 +90,6 @@ def rtn(
         target=silenced,
         factor=None,
         arranged=np.arange(layer.shape[1]),
-        spectrum=covariance if eigenvalues is None else eigenvalues,
+        spectrum=spectrum_of(covariance, eigenvalues),
     )
     return quantize_with_one_scale(problem, "rtn", {}, form, grouping, choice)

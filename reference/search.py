@@ -10,7 +10,9 @@ that makes sure of an end:
     x_next = x + (R - rate)/slope
 
 Where the slope is undefined or not negative, the step is 1 in the direction that helps; no step is
-longer than 8; where the next point would leave the bracket, the bracket is halved instead. It ends
+longer than 8; where the next point would leave the bracket, the bracket is halved instead. A
+spacing so small that codes overflow counts as too fine, like a rate above R: a rows have at most
+log2 a bits of entropy in a column, so a higher R can not be met at any spacing. The search ends
 when |rate - R| < 0.005 or after 20 evaluations, with the best point seen. As x is relative, a
 weight that is 2^p times as large is searched at the same points x, and finds 2^p times the spacing
 to the bit.
@@ -43,7 +45,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BadInput
+from .errors import BadInput, CodeOverflow
 from .logarithm import decimal_exp2, decimal_log2, exact, exp2, to_float, working_precision
 from .preparation import check_parameter
 from .rates import RATE_MEASURES
@@ -149,11 +151,14 @@ def search_spacing(
     Returns:
         The first of the trials that are closest to R; R is met if it is closer than TOLERANCE.
 
+    Raises:
+        CodeOverflow: at the first spacing already.
+
     Exactness: bits, if `evaluate` has them; x is a float64, 2ˣ is rounded once.
     """
     trial = best = evaluate(start)
     x, slope = 0.0, -1.0
-    low, high = -np.inf, np.inf  # the rate is above R at low, below it at high
+    low, high = -np.inf, np.inf  # too fine at low, too coarse at high
     for _ in range(EVALUATIONS - 1):
         miss = rate - trial.rate
         if abs(miss) < TOLERANCE:
@@ -169,7 +174,11 @@ def search_spacing(
                 x_next = (low + high) / 2
             else:
                 x_next = low + 1.0 if np.isfinite(low) else high - 1.0
-        trial_next = evaluate(start * exp2(x_next))
+        try:
+            trial_next = evaluate(start * exp2(x_next))
+        except CodeOverflow:
+            low, slope = x_next, 0.0
+            continue
         slope = (trial_next.rate - trial.rate) / (x_next - x) if x_next != x else 0.0
         x, trial = x_next, trial_next
         if abs(rate - trial.rate) < abs(rate - best.rate):

@@ -39,13 +39,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from .codebooks import ScaledLattice
 from .distortion import mean_square
-from .errors import BadInput
 from .histogram import column_histograms
 from .lattice import LatticeCodes
 from .logarithm import decimal_sqrt, exact, to_float, working_precision
 from .numpy_operations import NUMPY
 from .operations import Operations
-from .preparation import check_finite, prepare, rotated
+from .preparation import check_finite, checked_eigenvalues, prepare, rotated
 from .rates import SideInformation, lattice_rates, measure, overhead
 from .results import LatticeScales, Quantized, finish
 from .rotation import given_rotation
@@ -90,7 +89,7 @@ def waterfill(
     choice = SpacingChoice(rate, step, open_loop, rate_measure)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
     rows, columns = layer.shape
-    spectrum = _spectrum(eigenvalues, columns)
+    spectrum = checked_eigenvalues(eigenvalues, columns)
     rotation = given_rotation(eigenvectors, columns, kind="eigenvectors", backend=backend)
     variances = mean_square(layer) * spectrum
     lengths = np.sqrt(spectrum).astype(dtype)
@@ -152,13 +151,3 @@ def waterfill(
         rate_met=rate_met,
         spectrum=spectrum,
     )
-
-
-def _spectrum(eigenvalues: NDArray, columns: int) -> NDArray[np.float64]:
-    spectrum = np.asarray(eigenvalues, np.float64)
-    if spectrum.shape != (columns,):
-        raise BadInput(f"eigenvalues has shape {spectrum.shape}, expected ({columns},)")
-    if not np.isfinite(spectrum).all():
-        k = int(np.argmin(np.isfinite(spectrum)))
-        raise BadInput(f"eigenvalues[{k}] is {spectrum[k]}; every element must be finite")
-    return np.maximum(spectrum, 0.0)

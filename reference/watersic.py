@@ -68,6 +68,7 @@ from .preparation import (
     original_columns,
     prepare,
     rotated,
+    spectrum_of,
 )
 from .rates import SideInformation, lattice_rates
 from .rescalers import RescaleProblem
@@ -159,7 +160,7 @@ def watersic(
         dequantized=backend.scale_columns(scaled, found.scales.column_scale),
         rates=lattice_rates(found.histograms, rows, columns, side_information),
         rate_met=found.rate_met,
-        spectrum=covariance if eigenvalues is None else eigenvalues,
+        spectrum=spectrum_of(covariance, eigenvalues),
     )
 
 

@@ -217,3 +217,26 @@ def test_choices():
     assert calls == [0.3, 0.25]
     assert found(SpacingChoice(rate=2.0)) == (8.0, True)
     assert found(SpacingChoice(rate=0.5)) == (1024.0, False)
+
+
+def test_a_spacing_too_fine_for_int32_counts_as_too_fine():
+    """A curve that never reaches R, and below 2⁻⁹ cannot be evaluated: the best seen comes back."""
+    refused = []
+
+    def saturating(spacing: float) -> Trial[None]:
+        if spacing < 2.0**-9:
+            refused.append(spacing)
+            raise CodeOverflow(0, 0, 1 / spacing)
+        return Trial(spacing, min(4.0, 3.0 - math.log2(spacing)), None)
+
+    best = search_spacing(saturating, rate=6.0, start=1.0)
+    assert refused, "the search never went as far as the overflow"
+    assert best.rate == 4.0
+
+
+def test_a_target_above_the_entropy_of_the_rows_is_not_met():
+    """12 rows have at most log2 12 = 3.6 bits in a column, however fine the lattice."""
+    weight = np.random.default_rng(5).standard_normal((12, 16))
+    result = rtn(weight, np.eye(16), rate=6.0, rate_measure="rate_column")
+    assert not result.rate_met
+    assert result.rates.rate_column > 3.5
