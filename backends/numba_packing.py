@@ -28,126 +28,124 @@ def packed_buffer(length: int, depth: int, dtype: DTypeLike) -> NDArray:
 
 
 @serial
-def _pack_rows(
-    matrix: Array,
-    step0: int,
+def _pack_tile(
+    flat: Array,
+    origin: int,
+    lane: int,
+    present: int,
     step: int,
     steps: int,
-    first: int,
-    stop: int,
     sign: float,
     packed: Array,
+    base: int,
     depth: int,
-    t: int,
 ) -> None:
     width = lanes(packed)
-    base = t * depth * width
-    rows = min(width, stop - first)
-    if rows < width:
+    packed[base + steps * width : base + depth * width] = 0
+    if present < width:
         packed[base : base + steps * width] = 0
-    packed[base + steps * width : base + depth * width] = 0
     for k0 in range(0, steps, BLOCK):
-        for l in range(rows):
+        for l in range(present):
             for k in range(k0, min(k0 + BLOCK, steps)):
-                packed[base + k * width + l] = sign * matrix[first + l, step0 + step * k]
+                packed[base + k * width + l] = sign * flat[origin + l * lane + k * step]
 
 
 @parallel
+def pack(
+    matrix: Array,
+    origin: int,
+    lane: int,
+    count: int,
+    step: int,
+    steps: int,
+    sign: float,
+    packed: Array,
+    depth: int,
+) -> None:
+    """Packs sign·matrix, sign = ±1: `count` lanes of `steps` steps.
+
+    Lane l of step k is the element at origin + l·lane + k·step of the matrix, read row by row.
+    """
+    width = lanes(packed)
+    flat = matrix.reshape(-1)
+    for t in prange((count + width - 1) // width):
+        first = t * width
+        _pack_tile(
+            flat,
+            origin + first * lane,
+            lane,
+            min(width, count - first),
+            step,
+            steps,
+            sign,
+            packed,
+            first * depth,
+            depth,
+        )
+
+
 def pack_rows(
-    matrix: Array,
-    step0: int,
-    step: int,
-    steps: int,
-    first: int,
-    stop: int,
-    sign: float,
-    packed: Array,
+    matrix: NDArray,
+    columns: range,
+    rows: range,
+    packed: NDArray,
     depth: int,
+    sign: int = 1,
 ) -> None:
-    """Lanes are the rows first … stop-1, step k is column step0 + step·k, times sign = ±1."""
-    width = lanes(packed)
-    for t in prange((stop - first + width - 1) // width):
-        _pack_rows(matrix, step0, step, steps, first + t * width, stop, sign, packed, depth, t)
+    """Lanes are rows (neighbours), steps are columns (evenly spaced)."""
+    stride = matrix.shape[1]
+    origin = rows.start * stride + columns.start
+    factor = packed.dtype.type(sign)
+    pack(*(matrix, origin, stride, len(rows), columns.step, len(columns), factor, packed, depth))
 
 
-@serial
-def _pack_columns(
-    matrix: Array,
-    step0: int,
-    step: int,
-    steps: int,
-    first: int,
-    stop: int,
-    sign: float,
-    packed: Array,
-    depth: int,
-    t: int,
-) -> None:
-    width = lanes(packed)
-    columns = min(width, stop - first)
-    base = t * depth * width
-    for k in range(steps):
-        row, at = step0 + step * k, base + k * width
-        if columns == width:
-            for l in range(width):
-                packed[at + l] = sign * matrix[row, first + l]
-        else:
-            packed[at : at + width] = 0
-            for l in range(columns):
-                packed[at + l] = sign * matrix[row, first + l]
-    packed[base + steps * width : base + depth * width] = 0
-
-
-@parallel
 def pack_columns(
-    matrix: Array,
-    step0: int,
-    step: int,
-    steps: int,
-    first: int,
-    stop: int,
-    sign: float,
-    packed: Array,
+    matrix: NDArray,
+    rows: range,
+    columns: range,
+    packed: NDArray,
     depth: int,
+    sign: int = 1,
 ) -> None:
-    """Lanes are the columns first … stop-1, step k is row step0 + step·k, times sign = ±1."""
-    width = lanes(packed)
-    for t in prange((stop - first + width - 1) // width):
-        _pack_columns(matrix, step0, step, steps, first + t * width, stop, sign, packed, depth, t)
+    """Lanes are columns (neighbours), steps are rows (evenly spaced)."""
+    stride = matrix.shape[1]
+    origin = rows.start * stride + columns.start
+    factor, step = packed.dtype.type(sign), rows.step * stride
+    pack(*(matrix, origin, 1, len(columns), step, len(rows), factor, packed, depth))
 
 
 @serial
-def _unpack_rows(
+def _unpack_tile(
     packed: Array,
-    depth: int,
-    matrix: Array,
-    step0: int,
+    base: int,
+    flat: Array,
+    origin: int,
+    lane: int,
+    present: int,
     step: int,
     steps: int,
-    first: int,
-    stop: int,
-    t: int,
 ) -> None:
     width = lanes(packed)
-    base = t * depth * width
     for k0 in range(0, steps, BLOCK):
-        for l in range(min(width, stop - first)):
+        for l in range(present):
             for k in range(k0, min(k0 + BLOCK, steps)):
-                matrix[first + l, step0 + step * k] = packed[base + k * width + l]
+                flat[origin + l * lane + k * step] = packed[base + k * width + l]
 
 
 @parallel
-def unpack_rows(
-    packed: Array,
-    depth: int,
-    matrix: Array,
-    step0: int,
-    step: int,
-    steps: int,
-    first: int,
-    stop: int,
+def unpack(
+    packed: Array, depth: int, matrix: Array, origin: int, count: int, step: int, steps: int
 ) -> None:
-    """Writes rows first … stop-1 back to the columns from which `pack_rows` took them."""
-    width = lanes(packed)
-    for t in prange((stop - first + width - 1) // width):
-        _unpack_rows(packed, depth, matrix, step0, step, steps, first + t * width, stop, t)
+    """Writes rows back: the inverse of `pack` with lanes that are rows."""
+    width, lane = lanes(packed), matrix.shape[1]
+    flat = matrix.reshape(-1)
+    for t in prange((count + width - 1) // width):
+        first = t * width
+        present = min(width, count - first)
+        _unpack_tile(packed, first * depth, flat, origin + first * lane, lane, present, step, steps)
+
+
+def unpack_rows(packed: NDArray, depth: int, matrix: NDArray, columns: range, rows: range) -> None:
+    """The inverse of `pack_rows`."""
+    origin = rows.start * matrix.shape[1] + columns.start
+    unpack(packed, depth, matrix, origin, len(rows), columns.step, len(columns))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .numba_compiler import Array, parallel, prange, serial
+from .numba_compiler import Array, serial
 from .numba_packing import (
     pack_columns,
     pack_rows,
@@ -25,44 +25,24 @@ DEPTH = 256  # steps packed at a time: a tile of them fits in a core's nearest c
 
 
 @serial
-def _zero_step(packed: Array, depth: int, k: int, t: int) -> bool:
+def nonzero_extents(packed: Array, depth: int, steps: int, extents: Array) -> None:
+    """Writes for each tile the first step that is not all zeros and the one after the last."""
     width = lanes(packed)
-    start = (t * depth + k) * width
-    return not packed[start : start + width].any()
-
-
-@serial
-def nonzero_extents(
-    packed: Array,
-    depth: int,
-    steps: int,
-    tiles: int,
-) -> NDArray[np.int64]:
-    """For each tile the first step that is not all zeros and the one after the last."""
-    extents = np.empty((tiles, 2), np.int64)
-    for t in range(tiles):
-        first, stop = 0, steps
-        while first < stop and _zero_step(packed, depth, first, t):
+    for t in range(len(extents)):
+        start = t * depth * width
+        first, stop = start, start + steps * width
+        while first < stop and packed[first] == 0:
             first += 1
-        while first < stop and _zero_step(packed, depth, stop - 1, t):
+        while first < stop and packed[stop - 1] == 0:
             stop -= 1
-        extents[t, 0] = first
-        extents[t, 1] = stop
-    return extents
+        extents[t, 0] = (first - start) // width
+        extents[t, 1] = (stop - start + width - 1) // width
 
 
-@parallel
-def all_finite(
-    matrix: Array,
-) -> bool:
-    """Whether there is no infinity and no NaN."""
-    finite = np.empty(len(matrix), np.bool_)
-    for i in prange(len(matrix)):
-        others = 0
-        for j in range(matrix.shape[1]):
-            others += matrix[i, j] - matrix[i, j] != 0
-        finite[i] = others == 0
-    return bool(finite.all())
+def _finite(matrix: NDArray) -> bool:
+    """Whether it is certain that there is no infinity and no NaN: their sum would be one, too."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(matrix.sum()))
 
 
 def _add_products(
@@ -78,19 +58,17 @@ def _add_products(
     steps = len(right)
     left_packed = packed_buffer(rows, DEPTH, total.dtype)
     right_packed = packed_buffer(columns, DEPTH, total.dtype)
-    minus, plus = total.dtype.type(-1), total.dtype.type(1)
     left_tiles, right_tiles = tiles_for(rows, total.dtype), tiles_for(columns, total.dtype)
     pack_left = pack_columns if transposed else pack_rows
     for k in range(0, steps if total.size else 0, DEPTH):
         here = min(DEPTH, steps - k)
-        pack_left(left, k, 1, here, 0, rows, minus, left_packed, DEPTH)
-        pack_columns(right, k, 1, here, 0, columns, plus, right_packed, DEPTH)
+        pack_left(left, range(k, k + here), range(rows), left_packed, DEPTH, sign=-1)
+        pack_columns(right, range(k, k + here), range(columns), right_packed, DEPTH)
+        left_extents = whole_extents(left_tiles, here)
+        right_extents = whole_extents(right_tiles, here)
         if skip_zeros:
-            left_extents = nonzero_extents(left_packed, DEPTH, here, left_tiles)
-            right_extents = nonzero_extents(right_packed, DEPTH, here, right_tiles)
-        else:
-            left_extents = whole_extents(left_tiles, here)
-            right_extents = whole_extents(right_tiles, here)
+            nonzero_extents(left_packed, DEPTH, here, left_extents)
+            nonzero_extents(right_packed, DEPTH, here, right_extents)
         some = None if weights is None else weights[k : k + here]
         update(
             *(total, 0, rows, 0, columns),
@@ -101,7 +79,7 @@ def _add_products(
 def matmul(left: NDArray, right: NDArray) -> NDArray:
     """A B: `products.matmul`."""
     product = np.zeros((left.shape[0], right.shape[1]), left.dtype)
-    finite = all_finite(left) and all_finite(right)
+    finite = _finite(left) and _finite(right)
     _add_products(product, left, right, transposed=False, skip_zeros=finite)
     return product
 
@@ -109,7 +87,7 @@ def matmul(left: NDArray, right: NDArray) -> NDArray:
 def matmul_transposed(left: NDArray, right: NDArray) -> NDArray:
     """Aᵀ B by the same chain."""
     product = np.zeros((left.shape[1], right.shape[1]), left.dtype)
-    finite = all_finite(left) and all_finite(right)
+    finite = _finite(left) and _finite(right)
     _add_products(product, left, right, transposed=True, skip_zeros=finite)
     return product
 

@@ -370,15 +370,18 @@ def unpack_codes(
     step0: int,
     step: int,
     steps: int,
-) -> bool:
-    """Writes the columns of a panel as int32, step k to column step0 + step·k; do they all fit?"""
+) -> NDArray[np.bool_]:
+    """Writes the columns of a panel as int32, step k to column step0 + step·k.
+
+    Returns for each tile of rows whether all codes fit.
+    """
     width = lanes(decided)
     rows = len(codes)
     tiles = (rows + width - 1) // width
     fit = np.empty(tiles, np.bool_)
     for t in prange(tiles):
         fit[t] = _unpack_codes(decided, codes, step0, step, steps, t * width, rows, t)
-    return bool(fit.all())
+    return fit
 
 
 def _filled_up(values: NDArray, groups: NDArray[np.int64], rows: int, filling: int) -> NDArray:
@@ -431,18 +434,19 @@ def sic(
     gains = np.ones(stop - start)
     if rows == 0:
         return gains
-    one, width, tiles = dtype.type(1), tile_lanes(dtype), tiles_for(rows, dtype)
+    width, tiles = tile_lanes(dtype), tiles_for(rows, dtype)
     panel = packed_buffer(rows, DEPTH, dtype)
     decided = np.empty_like(panel)
     packed = packed_buffer(start if factor is None else stop, DEPTH, dtype)
     for end in range(stop, start, -PANEL):
         first = max(end - PANEL, start)
         steps = end - first
-        columns = np.arange(end - 1, first - 1, -1)
+        descending = range(end - 1, first - 1, -1)
+        columns = np.array(descending)
         block = np.eye(steps, dtype=dtype) if factor is None else factor[first:end, first:end]
         coupling = coupling_block(block[::-1, ::-1])
         shared = (panel, decided, coupling, factor is not None, steps, tiles)
-        pack_rows(target, end - 1, -1, steps, 0, rows, one, panel, DEPTH)
+        pack_rows(target, descending, range(rows), panel, DEPTH)
         if isinstance(codebook, ScaledLattice) and codebook.lmmse:
             gain = np.empty(steps, dtype)
             spacing = codebook.spacing[columns]
@@ -452,14 +456,14 @@ def sic(
             diagonal = coupling.diagonal()[:steps].copy()
             rule = _row_rule(codebook, diagonal, columns, tiles * width)
             decide_rows(*shared, *rule)
-        if not unpack_codes(decided, codes, end - 1, -1, steps):
+        if not unpack_codes(decided, codes, end - 1, -1, steps).all():
             gains[first - start : end - start] = NUMPY.sic(
                 target, codes, factor, codebook, first, end
             )
             continue
-        unpack_rows(panel, DEPTH, target, end - 1, -1, steps, 0, rows)
+        unpack_rows(panel, DEPTH, target, descending, range(rows))
         if factor is not None and first > 0:
-            pack_columns(factor, end - 1, -1, steps, 0, first, one, packed, DEPTH)
+            pack_columns(factor, descending, range(first), packed, DEPTH)
             update(
                 *(target, 0, rows, 0, first, panel, whole_extents(tiles, steps)),
                 *(packed, whole_extents(tiles_for(first, dtype), steps), DEPTH, None, False),

@@ -9,65 +9,31 @@ from ..reference.sums import CHUNK
 from .numba_compiler import Array, parallel, prange, serial
 from .numba_trees import fold, fold_partials
 
-COLUMNS = 32  # summed side by side, a few cache lines of each row
+WIDTH = 32  # sums formed side by side: some cache lines of each row
 ROWS = 16  # that share a buffer
 
 
 @serial
-def _row_inner(
+def _inner(
     left: Array,
     right: Array,
-    row: int,
-    buffer: Array,
-    partials: Array,
-) -> float:
-    n = left.shape[1]
-    chunks = (n + CHUNK - 1) // CHUNK
-    for chunk in range(chunks):
-        first = chunk * CHUNK
-        count = min(CHUNK, n - first)
-        for j in range(count):
-            buffer[j] = left[row, first + j] * right[row, first + j]
-        fold(buffer, 0, count, 1)
-        partials[chunk] = buffer[0]
-    fold_partials(partials, chunks, 1)
-    return partials[0]
-
-
-@parallel
-def row_inner(
-    left: Array,
-    right: Array,
-) -> Array:
-    """Σ_j a_ij·b_ij."""
-    rows, n = left.shape
-    sums = np.empty(rows, left.dtype)
-    for block in prange((rows + ROWS - 1) // ROWS):
-        buffer = np.empty(CHUNK, left.dtype)
-        partials = np.zeros((n + CHUNK - 1) // CHUNK + 1, left.dtype)
-        for row in range(block * ROWS, min(rows, (block + 1) * ROWS)):
-            sums[row] = _row_inner(left, right, row, buffer, partials)
-    return sums
-
-
-@serial
-def _column_inner(
-    left: Array,
-    right: Array,
-    column: int,
+    origin: int,
     width: int,
+    lane: int,
+    length: int,
+    step: int,
     buffer: Array,
     partials: Array,
 ) -> None:
-    rows = len(left)
-    chunks = (rows + CHUNK - 1) // CHUNK
+    """Sum w of `length` products, number i of which is at origin + w·lane + i·step."""
+    chunks = (length + CHUNK - 1) // CHUNK
     for chunk in range(chunks):
-        first = chunk * CHUNK
-        count = min(CHUNK, rows - first)
+        first = origin + chunk * CHUNK * step
+        count = min(CHUNK, length - chunk * CHUNK)
         for i in range(count):
             for w in range(width):
-                product = left[first + i, column + w] * right[first + i, column + w]
-                buffer[i * width + w] = product
+                at = first + i * step + w * lane
+                buffer[i * width + w] = left[at] * right[at]
         fold(buffer, 0, count, width)
         for w in range(width):
             partials[chunk * width + w] = buffer[w]
@@ -75,20 +41,31 @@ def _column_inner(
 
 
 @parallel
-def column_inner(
-    left: Array,
-    right: Array,
-) -> Array:
+def inner(left: Array, right: Array, sums: Array, lane: int, length: int, step: int) -> None:
+    """Writes the sums of `length` products each; see `_inner`."""
+    flat_left, flat_right = left.reshape(-1), right.reshape(-1)
+    for block in prange((len(sums) + WIDTH - 1) // WIDTH):
+        first = block * WIDTH
+        width = min(WIDTH, len(sums) - first)
+        buffer = np.empty(CHUNK * width, left.dtype)
+        partials = np.zeros((length // CHUNK + 1) * width, left.dtype)
+        _inner(flat_left, flat_right, first * lane, width, lane, length, step, buffer, partials)
+        sums[first : first + width] = partials[:width]
+
+
+def row_inner(left: NDArray, right: NDArray) -> NDArray:
+    """Σ_j a_ij·b_ij."""
+    rows, n = left.shape
+    sums = np.empty(rows, left.dtype)
+    inner(left, right, sums, n, n, 1)
+    return sums
+
+
+def column_inner(left: NDArray, right: NDArray) -> NDArray:
     """Σ_i a_ij·b_ij."""
     rows, n = left.shape
-    sums = np.zeros(n, left.dtype)
-    for block in prange((n + COLUMNS - 1) // COLUMNS if rows > 0 else 0):
-        column = block * COLUMNS
-        width = min(COLUMNS, n - column)
-        buffer = np.empty(CHUNK * width, left.dtype)
-        partials = np.empty(((rows + CHUNK - 1) // CHUNK) * width, left.dtype)
-        _column_inner(left, right, column, width, buffer, partials)
-        sums[column : column + width] = partials[:width]
+    sums = np.empty(n, left.dtype)
+    inner(left, right, sums, 1, rows, n)
     return sums
 
 

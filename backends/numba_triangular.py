@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reference.errors import NotPositiveDefinite
-from .numba_compiler import Array, parallel, prange, serial
 from .numba_packing import (
     pack_columns,
     pack_rows,
@@ -23,33 +22,17 @@ from .numba_tiles import ROWS, tile_lanes
 from .numba_updates import update, whole_extents
 
 
-@parallel
-def lower_triangle(
-    matrix: Array,
-) -> Array:
-    """A copy with zeros above the diagonal."""
-    lower = np.empty_like(matrix)
-    for i in prange(len(matrix)):
-        lower[i, : i + 1] = matrix[i, : i + 1]
-        lower[i, i + 1 :] = 0
-    return lower
-
-
-@serial
-def clear_above(
-    matrix: Array,
-    columns: int,
-) -> None:
-    """Zeros in the first `columns` columns right of the diagonal."""
+def _lower_triangle(matrix: NDArray) -> NDArray:
+    lower = np.zeros_like(matrix)
     for i in range(len(matrix)):
-        matrix[i, i + 1 : i + 1 + columns] = 0
+        lower[i, : i + 1] = matrix[i, : i + 1]
+    return lower
 
 
 def cholesky(matrix: NDArray) -> NDArray:
     """The lower factor: `triangular.cholesky`. Raises NotPositiveDefinite."""
     n, dtype = len(matrix), matrix.dtype
-    L = lower_triangle(matrix)
-    one = dtype.type(1)
+    L = _lower_triangle(matrix)
     panel = packed_buffer(n, DEPTH, dtype)
     for first in range(0, n, PANEL):
         stop = min(first + PANEL, n)
@@ -60,15 +43,17 @@ def cholesky(matrix: NDArray) -> NDArray:
             raise NotPositiveDefinite(first + pivot, float(coupling[pivot, pivot]), "matrix")
         L[first:stop, first:stop] = coupling[:steps, :steps].T
         if stop < n:
-            pack_rows(L, first, 1, steps, stop, n, one, panel, DEPTH)
+            pack_rows(L, range(first, stop), range(stop, n), panel, DEPTH)
             solve_panel(panel, coupling, steps, tiles)
-            unpack_rows(panel, DEPTH, L, first, 1, steps, stop, n)
+            unpack_rows(panel, DEPTH, L, range(first, stop), range(stop, n))
             extents = whole_extents(tiles, steps)
             update(
                 *(L, stop, n, stop, n),
                 *(panel, extents, panel, extents, DEPTH, None, True),
             )
-    clear_above(L, tile_lanes(dtype) + ROWS)  # where tiles of the update reached over
+    reach = tile_lanes(dtype) + ROWS  # of a tile of the update across the diagonal
+    for i in range(n):
+        L[i, i + 1 : i + reach] = 0
     return L
 
 
@@ -76,17 +61,16 @@ def solve(target: NDArray, factor: NDArray) -> NDArray:
     """X with X Lᵀ = T: `triangular.solve`."""
     X, dtype = target.copy(), target.dtype
     rows, n = X.shape
-    one = dtype.type(1)
     tiles = tiles_for(rows, dtype)
     panel, packed = packed_buffer(rows, DEPTH, dtype), packed_buffer(n, DEPTH, dtype)
     for first in range(0, n if rows else 0, PANEL):
         stop = min(first + PANEL, n)
         steps = stop - first
-        pack_rows(X, first, 1, steps, 0, rows, one, panel, DEPTH)
+        pack_rows(X, range(first, stop), range(rows), panel, DEPTH)
         solve_panel(panel, coupling_block(factor[first:stop, first:stop].T), steps, tiles)
-        unpack_rows(panel, DEPTH, X, first, 1, steps, 0, rows)
+        unpack_rows(panel, DEPTH, X, range(first, stop), range(rows))
         if stop < n:
-            pack_rows(factor, first, 1, steps, stop, n, one, packed, DEPTH)
+            pack_rows(factor, range(first, stop), range(stop, n), packed, DEPTH)
             update(
                 *(X, 0, rows, stop, n, panel, whole_extents(tiles, steps)),
                 *(packed, whole_extents(tiles_for(n - stop, dtype), steps), DEPTH, None, False),
@@ -97,21 +81,19 @@ def solve(target: NDArray, factor: NDArray) -> NDArray:
 def solve_reversed(target: NDArray, factor: NDArray, start: int, stop: int) -> NDArray:
     """X with X L = T on the columns start … stop-1: `triangular.solve_reversed`."""
     X = np.array(target[:, start:stop], order="C")
+    L = np.ascontiguousarray(factor[start:stop, start:stop])
     dtype, (rows, n) = X.dtype, X.shape
-    one = dtype.type(1)
     tiles = tiles_for(rows, dtype)
     panel, packed = packed_buffer(rows, DEPTH, dtype), packed_buffer(n, DEPTH, dtype)
     for end in range(n if rows else 0, 0, -PANEL):
         first = max(end - PANEL, 0)
         steps = end - first
-        block = factor[start + first : start + end, start + first : start + end]
-        pack_rows(X, end - 1, -1, steps, 0, rows, one, panel, DEPTH)
-        solve_panel(panel, coupling_block(block[::-1, ::-1]), steps, tiles)
-        unpack_rows(panel, DEPTH, X, end - 1, -1, steps, 0, rows)
+        descending = range(end - 1, first - 1, -1)
+        pack_rows(X, descending, range(rows), panel, DEPTH)
+        solve_panel(panel, coupling_block(L[first:end, first:end][::-1, ::-1]), steps, tiles)
+        unpack_rows(panel, DEPTH, X, descending, range(rows))
         if first > 0:
-            pack_columns(
-                factor, start + end - 1, -1, steps, start, start + first, one, packed, DEPTH
-            )
+            pack_columns(L, descending, range(first), packed, DEPTH)
             update(
                 *(X, 0, rows, 0, first, panel, whole_extents(tiles, steps)),
                 *(packed, whole_extents(tiles_for(first, dtype), steps), DEPTH, None, False),

@@ -349,13 +349,13 @@ def machine_code(tmp_path_factory):
 
 def test_no_fused_multiply_add_in_any_kernel(machine_code):
     kernels = {name: found for name, found in machine_code.items() if name != "planted"}
-    assert len(kernels) >= 40
+    assert len(kernels) >= 35
     assert all(found["specialisations"] > 0 for found in kernels.values())
     assert {name: found["fused"] for name, found in kernels.items() if found["fused"]} == {}
     # What was looked at is the code of the loops, not of something that calls them.
     multiplying = {name for name, found in kernels.items() if found["multiplies"]}
     assert multiplying >= {"update", "solve_panel", "factor_panel", "decide_rows"}
-    assert multiplying >= {"decide_with_gains", "row_inner", "column_inner"}
+    assert multiplying >= {"decide_with_gains", "inner"}
 
 
 def test_a_fused_multiply_add_is_noticed(machine_code):
