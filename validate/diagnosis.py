@@ -30,7 +30,13 @@ from .comparison import Difference, share_equal
 from .golden.case import Case
 from .golden.execute import execute, kind_of
 from .lockstep import Outcome, Run, differences, find_culprit, first_column, outcome
-from .variants import Variant, algorithm_variants, combined_variants, operation_variants
+from .variants import (
+    Variant,
+    algorithm_variants,
+    clamp_seen_in,
+    combined_variants,
+    operation_variants,
+)
 
 SECONDS = 60.0
 CHAINED = ("matmul", "cholesky", "solve", "solve_reversed", "sic")
@@ -156,8 +162,7 @@ def diagnose_operation(
     lines = _lines(title, expected, actual)
     if not lines:
         return Diagnosis()
-    rounds = (operation_variants(), combined_variants())
-    found = explain(run, expected, actual, rounds, time.monotonic() + seconds)
+    found = explain(run, expected, actual, _of_one_operation(actual), time.monotonic() + seconds)
     return Diagnosis(operation=operation, differences=lines, explanation=found)
 
 
@@ -176,7 +181,7 @@ def diagnose_algorithm(
     """
     deadline = time.monotonic() + seconds
     if foreign is not None and (culprit := find_culprit(run, foreign)):
-        rounds = (operation_variants(), combined_variants())
+        rounds = _of_one_operation(culprit.actual)
         return Diagnosis(
             culprit.stage,
             culprit.operation,
@@ -195,6 +200,13 @@ def diagnose_algorithm(
     )
     found = explain(run, expected, actual, rounds, deadline)
     return Diagnosis(_first_stage(expected, actual, order), None, None, lines, found)
+
+
+def _of_one_operation(actual: Outcome) -> tuple[tuple[Variant, ...], ...]:
+    clamps: tuple[Variant, ...] = ()
+    if isinstance(actual, dict) and "gains" in actual:
+        clamps = clamp_seen_in(actual["gains"])
+    return ((*operation_variants(), *clamps), combined_variants())
 
 
 def explain(

@@ -35,6 +35,7 @@ SIGNATURES = {
     if not name.startswith("_") and inspect.isfunction(member)
 }
 MATRIX = ("Matrix", "Matrix | None")
+RESULTS = {"sic": "gains"}  # how a lone result is called, if not `out`
 OVERWRITTEN = {"accumulate": ("total",), "sic": ("target", "codes")}
 
 # The stage that a function of `reference` belongs to; the innermost one that is listed counts.
@@ -136,7 +137,7 @@ class Lockstep:
         except Exception as error:  # whatever it is, it is the backend's answer
             failure = error
         actual: Outcome = failure or _flattened(
-            self._to_host(result, SIGNATURES[name].return_annotation)
+            name, self._to_host(result, SIGNATURES[name].return_annotation)
         )
         if isinstance(actual, dict):
             for parameter in OVERWRITTEN.get(name, ()):
@@ -237,11 +238,11 @@ def _one_nan(outputs: Outputs) -> Outputs:
 def _call(backend: Operations, name: str, arguments: Mapping[str, Any]) -> Outputs:
     """An operation of a backend on host arrays, by name; arrays are copied first."""
     copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
-    outputs = _flattened(getattr(backend, name)(**copies))
+    outputs = _flattened(name, getattr(backend, name)(**copies))
     return outputs | {parameter: copies[parameter] for parameter in OVERWRITTEN.get(name, ())}
 
 
-def _flattened(result: Any) -> Outputs:
+def _flattened(name: str, result: Any) -> Outputs:
     """What an operation returned, as arrays by name."""
     if is_dataclass(result):
         return {f.name: np.asarray(getattr(result, f.name)) for f in fields(result)}
@@ -251,7 +252,7 @@ def _flattened(result: Any) -> Outputs:
         return {}
     if isinstance(result, np.dtype):
         result = result.name
-    return {"out": np.asarray(result)}
+    return {RESULTS.get(name, "out"): np.asarray(result)}
 
 
 def _column(
@@ -264,7 +265,7 @@ def _column(
     decided = np.arange(start, stop)[::-1]
     columns = {
         "code": (expected["codes"], actual["codes"]),
-        "gain": (expected["out"][None], actual["out"][None]),
+        "gain": (expected["gains"][None], actual["gains"][None]),
         "value": (expected["target"], actual["target"]),
     }
     if any(wanted.shape != other.shape for wanted, other in columns.values()):

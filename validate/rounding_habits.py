@@ -81,9 +81,10 @@ class ZeroInsideRounding(Arithmetic):
 @ieee
 def half_away(x: NDArray) -> NDArray:
     """The nearest whole number; half goes away from zero."""
-    whole = np.trunc(x)
-    half = np.abs(x - whole) >= 0.5  # the difference is exact
-    return whole + np.where(half, np.copysign(x.dtype.type(1), x), x.dtype.type(0))
+    magnitude = np.abs(x)
+    whole = np.trunc(magnitude)
+    up = (magnitude - whole >= 0.5).astype(x.dtype)  # the difference is exact
+    return np.copysign(whole + up, x)
 
 
 class FlushResults(Arithmetic):
@@ -147,7 +148,13 @@ class Float32Arithmetic(Arithmetic):
 
 
 class Float32Accumulator(Arithmetic):
-    """Products in float64, each sum rounded to float32."""
+    """Products in float64, each sum rounded to float32, from the first on."""
+
+    def add_products(self, c: NDArray, pairs: Pairs) -> NDArray:
+        return super().add_products(_narrow(c, c), pairs)
+
+    def subtract_products(self, c: NDArray, pairs: Pairs) -> NDArray:
+        return super().subtract_products(_narrow(c, c), pairs)
 
     def add(self, x: NDArray, y: NDArray) -> NDArray:
         return _narrow(x + y, x)

@@ -255,11 +255,7 @@ def operation_variants() -> tuple[Variant, ...]:
                Float32Arithmetic()),
         _habit("float64-accumulation", "float32 numbers are summed in float64 and rounded once",
                Float64Accumulator()),
-        _habit("clamped-gain-0-1.5", "the gain γ is clipped to [0, 1.5]", ClampedGain(0, 1.5)),
         _habit("clamped-gain-0-1", "the gain γ is clipped to [0, 1]", ClampedGain(0, 1)),
-        _habit("clamped-gain-0-2", "the gain γ is clipped to [0, 2]", ClampedGain(0, 2)),
-        _habit("clamped-gain-0.1-1.5", "the gain γ is clipped to [-0.1, 1.5]",
-               ClampedGain(-0.1, 1.5)),
         _habit("unit-gain", "the gain γ is 1", UnitGain(everywhere=True)),
         _habit("unit-gain-of-zeros", "the gain γ of a column of zeros is 1, not 0",
                UnitGain(everywhere=False)),
@@ -326,6 +322,21 @@ def algorithm_variants() -> tuple[Variant, ...]:
                 patches=(("rescalers", "LEAST_GAIN", 0.0),)),
         *orders,
     )  # fmt: skip
+
+
+def clamp_seen_in(gains: NDArray) -> tuple[Variant, ...]:
+    """The habit of clipping the gain γ to the range that these gains have; none if they have none.
+
+    A gain lies between 0.5 and 1.5 if it is not 0, so many ranges clip nothing, and one that does
+    shows its ends.
+    """
+    if gains.size == 0 or not np.isfinite(gains).all() or gains.min() == gains.max():
+        return ()
+    least, greatest = float(gains.min()), float(gains.max())
+    range_ = f"[{least:.17g}, {greatest:.17g}], or to a range with one of these ends"
+    return (
+        _habit("clamped-gain", f"the gain γ is clipped to {range_}", ClampedGain(least, greatest)),
+    )
 
 
 def all_variants() -> tuple[Variant, ...]:
