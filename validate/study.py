@@ -304,6 +304,8 @@ def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterable[list[Result]
     if workers == 1:
         yield map(measure, jobs)
         return
+    # There is a process for every core: threads of LAPACK would only wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Fresh processes everywhere: a copy of a process with threads may hang.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
     try:
