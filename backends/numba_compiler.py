@@ -19,7 +19,13 @@ Array = NDArray[Any]
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _numba: Any = import_module("numba")
-_options = {"cache": True, "error_model": "numpy", "fastmath": False, "nogil": True}
+_options = {
+    "cache": True,
+    "error_model": "numpy",
+    "fastmath": False,
+    "nogil": True,
+    "no_cfunc_wrapper": True,
+}
 
 serial = _numba.njit(**_options)
 parallel = _numba.njit(parallel=True, **_options)

@@ -13,38 +13,19 @@ from numpy.typing import NDArray
 
 from ..reference import histogram as reference
 from ..reference.histogram import ColumnHistograms
-from .numba_compiler import Array, parallel, prange, serial
+from .numba_compiler import Array, serial
 
 COLUMNS = 16  # a cache line of each row
 
 
 @serial
-def _count(
-    codes: Array,
-    least: Array,
-    offsets: Array,
-    column: int,
-    stop: int,
-    table: Array,
-) -> None:
-    for i in range(len(codes)):
-        for j in range(column, stop):
-            table[offsets[j] + (codes[i, j] - least[j])] += 1
-
-
-@parallel
-def count_codes(
-    codes: Array,
-    least: Array,
-    offsets: Array,
-) -> NDArray[np.int64]:
+def count_codes(codes: Array, least: Array, offsets: Array, table: Array) -> None:
     """How often each code occurs: that of column j at offsets[j] + (code - least[j])."""
     columns = codes.shape[1]
-    table = np.zeros(offsets[-1], np.int64)
-    for block in prange((columns + COLUMNS - 1) // COLUMNS):
-        first = block * COLUMNS
-        _count(codes, least, offsets, first, min(columns, first + COLUMNS), table)
-    return table
+    for first in range(0, columns, COLUMNS):
+        for i in range(len(codes)):
+            for j in range(first, min(columns, first + COLUMNS)):
+                table[offsets[j] + (codes[i, j] - least[j])] += 1
 
 
 def column_histograms(codes: NDArray[np.int32]) -> ColumnHistograms:
@@ -56,7 +37,8 @@ def column_histograms(codes: NDArray[np.int32]) -> ColumnHistograms:
     if int(spans.max()) > codes.size or int(spans.sum()) > codes.size:
         return reference.column_histograms(codes)
     offsets = np.append(0, np.cumsum(spans))
-    table = count_codes(codes, least, offsets)
+    table = np.zeros(offsets[-1], np.int64)
+    count_codes(codes, least, offsets, table)
     places = np.flatnonzero(table)
     column = np.searchsorted(offsets, places, side="right") - 1
     symbols = (places - offsets[column] + least[column]).astype(np.int32)

@@ -71,8 +71,8 @@ def _add_products(
             nonzero_extents(right_packed, DEPTH, here, right_extents)
         some = None if weights is None else weights[k : k + here]
         update(
-            *(total, 0, rows, 0, columns),
-            *(left_packed, left_extents, right_packed, right_extents, DEPTH, some, False),
+            *(total, range(rows), range(columns)),
+            *(left_packed, left_extents, right_packed, right_extents, DEPTH, some),
         )
 
 

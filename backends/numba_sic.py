@@ -219,24 +219,17 @@ def _scale_values(
 
 @serial
 def _round_tile(
-    panel: Array,
-    decided: Array,
-    at: int,
-    width: int,
-    step: float,
-    fitted: Array,
-    energy: Array,
-    place: int,
+    panel: Array, decided: Array, at: int, width: int, step: float, products: Array, place: int
 ) -> None:
-    """z = rint(y/c) takes the place of y; writes z·y and z·z."""
+    """z = rint(y/c) takes the place of y; writes z·y, and CHUNK numbers behind it z·z."""
     zero = panel.dtype.type(0)  # turns -0.0 into +0.0
     for l in range(width):
         y = panel[at + l]
         z = np.rint(y / step) + zero
         decided[at + l] = z
         panel[at + l] = z
-        fitted[place + l] = z * y
-        energy[place + l] = z * z
+        products[place + l] = z * y
+        products[place + CHUNK + l] = z * z
 
 
 @serial
@@ -252,11 +245,11 @@ def _decide_block(
     step: float,
     spacing: Array,
     gains: Array,
-    buffers: tuple[Array, Array, Array, Array],
+    products: Array,
+    partials: Array,
 ) -> float:
     """Decides the columns first … stop-1; returns the factor that the values of the last lack."""
     width = lanes(panel)
-    fitted, energy, fitted_partials, energy_partials = buffers
     chunks = (rows + CHUNK - 1) // CHUNK
     factor = step
     for k in range(first, stop):
@@ -271,17 +264,14 @@ def _decide_block(
                 if coupled:
                     subtract_within(panel, base, first, k, coupling)
                 place = (t - begin) * width
-                _round_tile(panel, decided, base + k * width, width, step, fitted, energy, place)
-            count = min(CHUNK, rows - chunk * CHUNK)
-            fold(fitted, 0, count, 1)
-            fold(energy, 0, count, 1)
-            fitted_partials[chunk] = fitted[0]
-            energy_partials[chunk] = energy[0]
-        fold_partials(fitted_partials, chunks, 1)
-        fold_partials(energy_partials, chunks, 1)
+                _round_tile(panel, decided, base + k * width, width, step, products, place)
+            for which in range(2):
+                fold(products, which * CHUNK, min(CHUNK, rows - chunk * CHUNK), 1)
+                partials[2 * chunk + which] = products[which * CHUNK]
+        fold_partials(partials, chunks, 2)
         gain = panel.dtype.type(0)
-        if energy_partials[0] > 0:
-            gain = fitted_partials[0] / energy_partials[0] / step
+        if partials[1] > 0:
+            gain = partials[0] / partials[1] / step
         gains[k] = gain
         factor = gain * spacing[k]
     return factor
@@ -317,21 +307,31 @@ def decide_with_gains(
     step: float,
     spacing: Array,
     gains: Array,
+    products: Array,
+    partials: Array,
 ) -> None:
-    """Decides the columns of a panel by z = rint(y/c), with gains from all rows."""
+    """Decides the columns of a panel by z = rint(y/c), with gains from all rows.
+
+    `products` has room for two chunks, `partials` for two numbers of each chunk.
+    """
     flat = coupling.reshape(-1)
-    partials = (rows + CHUNK - 1) // CHUNK
-    buffers = (
-        np.empty(CHUNK, panel.dtype),
-        np.empty(CHUNK, panel.dtype),
-        np.empty(partials, panel.dtype),
-        np.empty(partials, panel.dtype),
-    )
     stop = 0
     while stop < steps:
         first, stop = stop, min(stop + BLOCK, steps)
         factor = _decide_block(
-            panel, decided, flat, coupled, first, stop, tiles, rows, step, spacing, gains, buffers
+            panel,
+            decided,
+            flat,
+            coupled,
+            first,
+            stop,
+            tiles,
+            rows,
+            step,
+            spacing,
+            gains,
+            products,
+            partials,
         )
         following = min(stop + BLOCK, steps)  # is `stop` when there is none
         for t in prange(tiles):
@@ -365,23 +365,15 @@ def _unpack_codes(
 
 @parallel
 def unpack_codes(
-    decided: Array,
-    codes: Array,
-    step0: int,
-    step: int,
-    steps: int,
-) -> NDArray[np.bool_]:
+    decided: Array, codes: Array, step0: int, step: int, steps: int, fit: Array
+) -> None:
     """Writes the columns of a panel as int32, step k to column step0 + step·k.
 
-    Returns for each tile of rows whether all codes fit.
+    Notes for each tile of rows whether all codes fit.
     """
     width = lanes(decided)
-    rows = len(codes)
-    tiles = (rows + width - 1) // width
-    fit = np.empty(tiles, np.bool_)
-    for t in prange(tiles):
-        fit[t] = _unpack_codes(decided, codes, step0, step, steps, t * width, rows, t)
-    return fit
+    for t in prange(len(fit)):
+        fit[t] = _unpack_codes(decided, codes, step0, step, steps, t * width, len(codes), t)
 
 
 def _filled_up(values: NDArray, groups: NDArray[np.int64], rows: int, filling: int) -> NDArray:
@@ -436,7 +428,8 @@ def sic(
         return gains
     width, tiles = tile_lanes(dtype), tiles_for(rows, dtype)
     panel = packed_buffer(rows, DEPTH, dtype)
-    decided = np.empty_like(panel)
+    decided, fit = np.empty_like(panel), np.empty(tiles, np.bool_)
+    sums = np.empty(2 * CHUNK, dtype), np.empty(2 * (rows // CHUNK + 1), dtype)
     packed = packed_buffer(start if factor is None else stop, DEPTH, dtype)
     for end in range(stop, start, -PANEL):
         first = max(end - PANEL, start)
@@ -450,13 +443,14 @@ def sic(
         if isinstance(codebook, ScaledLattice) and codebook.lmmse:
             gain = np.empty(steps, dtype)
             spacing = codebook.spacing[columns]
-            decide_with_gains(*shared, rows, dtype.type(codebook.step), spacing, gain)
+            decide_with_gains(*shared, rows, dtype.type(codebook.step), spacing, gain, *sums)
             gains[first - start : end - start] = gain[::-1]
         else:
             diagonal = coupling.diagonal()[:steps].copy()
             rule = _row_rule(codebook, diagonal, columns, tiles * width)
             decide_rows(*shared, *rule)
-        if not unpack_codes(decided, codes, end - 1, -1, steps).all():
+        unpack_codes(decided, codes, end - 1, -1, steps, fit)
+        if not fit.all():
             gains[first - start : end - start] = NUMPY.sic(
                 target, codes, factor, codebook, first, end
             )
@@ -465,7 +459,7 @@ def sic(
         if factor is not None and first > 0:
             pack_columns(factor, descending, range(first), packed, DEPTH)
             update(
-                *(target, 0, rows, 0, first, panel, whole_extents(tiles, steps)),
-                *(packed, whole_extents(tiles_for(first, dtype), steps), DEPTH, None, False),
+                *(target, range(rows), range(first), panel, whole_extents(tiles, steps)),
+                *(packed, whole_extents(tiles_for(first, dtype), steps), DEPTH),
             )
     return gains

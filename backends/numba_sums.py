@@ -10,6 +10,7 @@ from .numba_compiler import Array, parallel, prange, serial
 from .numba_trees import fold, fold_partials
 
 WIDTH = 32  # sums formed side by side: some cache lines of each row
+PLACES = 256  # buffers, and shares of the work: a few for each thread
 ROWS = 16  # that share a buffer
 
 
@@ -41,32 +42,48 @@ def _inner(
 
 
 @parallel
-def inner(left: Array, right: Array, sums: Array, lane: int, length: int, step: int) -> None:
-    """Writes the sums of `length` products each; see `_inner`."""
+def inner(
+    left: Array,
+    right: Array,
+    sums: Array,
+    lane: int,
+    length: int,
+    step: int,
+    buffers: Array,
+    partials: Array,
+) -> None:
+    """Writes the sums of `length` products each; see `_inner`. A buffer serves many of them."""
     flat_left, flat_right = left.reshape(-1), right.reshape(-1)
-    for block in prange((len(sums) + WIDTH - 1) // WIDTH):
-        first = block * WIDTH
-        width = min(WIDTH, len(sums) - first)
-        buffer = np.empty(CHUNK * width, left.dtype)
-        partials = np.zeros((length // CHUNK + 1) * width, left.dtype)
-        _inner(flat_left, flat_right, first * lane, width, lane, length, step, buffer, partials)
-        sums[first : first + width] = partials[:width]
+    for place in prange(len(buffers)):
+        for first in range(place * WIDTH, len(sums), len(buffers) * WIDTH):
+            width = min(WIDTH, len(sums) - first)
+            buffer, partial = buffers[place], partials[place]
+            _inner(flat_left, flat_right, first * lane, width, lane, length, step, buffer, partial)
+            for w in range(width):
+                sums[first + w] = partial[w]
+
+
+def _inner_products(
+    left: NDArray, right: NDArray, count: int, lane: int, length: int, step: int
+) -> NDArray:
+    sums = np.empty(count, left.dtype)
+    places = min(PLACES, -(-count // WIDTH))
+    buffers = np.empty((places, CHUNK * WIDTH), left.dtype)
+    partials = np.zeros((places, (length // CHUNK + 1) * WIDTH), left.dtype)
+    inner(left, right, sums, lane, length, step, buffers, partials)
+    return sums
 
 
 def row_inner(left: NDArray, right: NDArray) -> NDArray:
     """Σ_j a_ij·b_ij."""
     rows, n = left.shape
-    sums = np.empty(rows, left.dtype)
-    inner(left, right, sums, n, n, 1)
-    return sums
+    return _inner_products(left, right, rows, n, n, 1)
 
 
 def column_inner(left: NDArray, right: NDArray) -> NDArray:
     """Σ_i a_ij·b_ij."""
     rows, n = left.shape
-    sums = np.empty(n, left.dtype)
-    inner(left, right, sums, 1, rows, n)
-    return sums
+    return _inner_products(left, right, n, 1, rows, n)
 
 
 @serial

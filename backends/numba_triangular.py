@@ -48,8 +48,9 @@ def cholesky(matrix: NDArray) -> NDArray:
             unpack_rows(panel, DEPTH, L, range(first, stop), range(stop, n))
             extents = whole_extents(tiles, steps)
             update(
-                *(L, stop, n, stop, n),
-                *(panel, extents, panel, extents, DEPTH, None, True),
+                *(L, range(stop, n), range(stop, n)),
+                *(panel, extents, panel, extents, DEPTH),
+                lower=True,
             )
     reach = tile_lanes(dtype) + ROWS  # of a tile of the update across the diagonal
     for i in range(n):
@@ -72,8 +73,8 @@ def solve(target: NDArray, factor: NDArray) -> NDArray:
         if stop < n:
             pack_rows(factor, range(first, stop), range(stop, n), packed, DEPTH)
             update(
-                *(X, 0, rows, stop, n, panel, whole_extents(tiles, steps)),
-                *(packed, whole_extents(tiles_for(n - stop, dtype), steps), DEPTH, None, False),
+                *(X, range(rows), range(stop, n), panel, whole_extents(tiles, steps)),
+                *(packed, whole_extents(tiles_for(n - stop, dtype), steps), DEPTH),
             )
     return X
 
@@ -95,7 +96,7 @@ def solve_reversed(target: NDArray, factor: NDArray, start: int, stop: int) -> N
         if first > 0:
             pack_columns(L, descending, range(first), packed, DEPTH)
             update(
-                *(X, 0, rows, 0, first, panel, whole_extents(tiles, steps)),
-                *(packed, whole_extents(tiles_for(first, dtype), steps), DEPTH, None, False),
+                *(X, range(rows), range(first), panel, whole_extents(tiles, steps)),
+                *(packed, whole_extents(tiles_for(first, dtype), steps), DEPTH),
             )
     return X

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .numba_compiler import Array, parallel, prange, serial
-from .numba_tiles import ROWS, lanes, subtract_tile, subtract_weighted_tile
+from .numba_tiles import ROWS, lanes, subtract_tile, subtract_weighted_tile, tile_lanes
 
 ROW_BLOCK = 64  # a multiple of every tile; the packed rows of a block stay in a core's own cache
 COLUMN_BLOCK = 512
@@ -121,7 +121,7 @@ def _update_block(
 
 
 @parallel
-def update(
+def _update(
     matrix: Array,
     row: int,
     row_stop: int,
@@ -134,18 +134,10 @@ def update(
     depth: int,
     weights: Array | None,
     lower: bool,
+    row_blocks: int,
+    column_blocks: int,
+    edges: Array,
 ) -> None:
-    """Subtracts the products from rows row … row_stop-1, columns column … column_stop-1.
-
-    Args:
-        left, right: packed rows and columns, tile 0 first; depth: steps between their tiles.
-        left_extents, right_extents: for each tile the first step and the one after the last.
-        weights: a number that multiplies each product of its step, or None.
-        lower: whether tiles above the diagonal, j > i, are left out.
-    """
-    row_blocks = (row_stop - row + ROW_BLOCK - 1) // ROW_BLOCK
-    column_blocks = (column_stop - column + COLUMN_BLOCK - 1) // COLUMN_BLOCK
-    edges = np.empty((row_blocks * column_blocks, ROWS * lanes(left)), left.dtype)
     for block in prange(row_blocks * column_blocks):
         # Signed: Numba divides an unsigned loop index as a float.
         place, c = divmod(np.int64(block), column_blocks)
@@ -168,3 +160,32 @@ def update(
             lower,
             edges[block],
         )
+
+
+def update(
+    matrix: NDArray,
+    rows: range,
+    columns: range,
+    left: NDArray,
+    left_extents: NDArray[np.int64],
+    right: NDArray,
+    right_extents: NDArray[np.int64],
+    depth: int,
+    weights: NDArray | None = None,
+    lower: bool = False,
+) -> None:
+    """Subtracts the products from these rows and columns of a matrix, in place.
+
+    Args:
+        left, right: packed rows and columns, tile 0 first; depth: steps between their tiles.
+        left_extents, right_extents: for each tile the first step and the one after the last.
+        weights: a number that multiplies each product of its step, or None.
+        lower: whether tiles above the diagonal, j > i, are left out.
+    """
+    row_blocks, column_blocks = -(-len(rows) // ROW_BLOCK), -(-len(columns) // COLUMN_BLOCK)
+    edges = np.empty((row_blocks * column_blocks, ROWS * tile_lanes(matrix.dtype)), matrix.dtype)
+    _update(
+        *(matrix, rows.start, rows.stop, columns.start, columns.stop),
+        *(left, left_extents, right, right_extents, depth, weights, lower),
+        *(row_blocks, column_blocks, edges),
+    )
