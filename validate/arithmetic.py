@@ -129,6 +129,19 @@ class Arithmetic:
         return self.total(self.multiply(z, y)) / energy / step
 
 
+class InChains(Arithmetic):
+    """Other habits in chains of products alone."""
+
+    def __init__(self, habits: Arithmetic) -> None:
+        self.habits = habits
+
+    def add_products(self, c: NDArray, pairs: Pairs) -> NDArray:
+        return self.habits.add_products(c, pairs)
+
+    def subtract_products(self, c: NDArray, pairs: Pairs) -> NDArray:
+        return self.habits.subtract_products(c, pairs)
+
+
 class ArithmeticOperations(NumpyOperations):
     """`operations.Operations` on NumPy arrays with the habits of an `Arithmetic`."""
 

@@ -133,7 +133,7 @@ class Lockstep:
         expected = outcome(lambda: _call(NUMPY, name, on_host))
         failure, result = None, None
         try:
-            result = getattr(self.foreign, name)(**given)
+            result = getattr(self.foreign, name)(*positional, **named)
         except Exception as error:  # whatever it is, it is the backend's answer
             failure = error
         actual: Outcome = failure or _flattened(
@@ -238,7 +238,7 @@ def _one_nan(outputs: Outputs) -> Outputs:
 def _call(backend: Operations, name: str, arguments: Mapping[str, Any]) -> Outputs:
     """An operation of a backend on host arrays, by name; arrays are copied first."""
     copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
-    outputs = _flattened(name, getattr(backend, name)(**copies))
+    outputs = _flattened(name, getattr(backend, name)(*copies.values()))
     return outputs | {parameter: copies[parameter] for parameter in OVERWRITTEN.get(name, ())}
 
 

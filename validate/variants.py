@@ -31,11 +31,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..reference.grids import GridFormat, find_grids
 from ..reference.numpy_operations import NUMPY, NumpyOperations, ieee
-from ..reference.one_scale import Grouping
-from ..reference.operations import Operations
+from ..reference.one_scale import Grouping, Problem
+from ..reference.operations import Matrix, Operations
 from ..reference.preparation import check_parameter
-from .arithmetic import Arithmetic, ArithmeticOperations
+from .arithmetic import Arithmetic, ArithmeticOperations, InChains
 from .order_habits import (
     BlockedChains,
     BlockedSums,
@@ -189,8 +190,19 @@ def _middle_median(diagonal: NDArray) -> float:
     return float(np.median(diagonal))
 
 
-def _blocks_of(columns: int) -> Callable[..., Grouping]:
-    return lambda size, static, block_size: Grouping(size, static, columns)
+def _fresh_grids(size: int | None, static: bool, block_size: int) -> Grouping:
+    return Grouping(size, static, block_size=1)
+
+
+def _stale_grids(
+    problem: Problem, values: Matrix, codes: Matrix, form: GridFormat, grouping: Grouping
+) -> tuple[NDArray, NDArray[np.int32], NDArray[np.int64]]:
+    backend = problem.layer.backend
+    original = backend.take(problem.silenced, None, problem.arranged[::-1])
+    scale, zero, group = find_grids(backend, original, grouping.size, form)
+    codebook = form.codebook(scale, zero, group[::-1])
+    backend.sic(values, codes, problem.factor, codebook, 0, len(group))
+    return scale, zero, group[::-1]
 
 
 def _last_of_equals_first(values: NDArray, kind: str | None = None) -> NDArray[np.int64]:
@@ -272,7 +284,7 @@ def _both(name: str, description: str, *habits: type[Arithmetic]) -> Variant:
 
 @cache
 def combined_variants() -> tuple[Variant, ...]:
-    """The same order in chains of products and in sums: for `sic`, and for whole algorithms."""
+    """One order in chains and in sums, or a habit in chains alone: for `sic` and algorithms."""
 
     class _Blocked(BlockedChains):
         def total(self, values: NDArray) -> NDArray:
@@ -285,6 +297,16 @@ def combined_variants() -> tuple[Variant, ...]:
         _both("pairwise", "products and sums are added in pairs", PairwiseChains, PairwiseSums),
         *(_habit(f"blocked-{n}", f"products and sums are added in blocks of {n}", _Blocked(n))
           for n in SIZES),
+        *(_habit(f"{name}-in-chains", f"{description}, in chains of products alone",
+                 InChains(habits)) for name, description, habits in (
+            ("fused-multiply-add", "x·y + z is rounded once", FusedMultiplyAdd()),
+            ("float32-accumulation", "sums are kept in float32", Float32Accumulator()),
+            ("float32-products", "products and sums are in float32", Float32Products()),
+            ("float32-arithmetic", "all is rounded to float32", Float32Arithmetic()),
+            ("float64-accumulation", "float32 is summed in float64", Float64Accumulator()),
+            ("flush-results", "subnormal results become zero", FlushResults()),
+            ("flush-to-zero", "subnormal numbers become zero", FlushAll()),
+        )),
     )  # fmt: skip
 
 
@@ -300,9 +322,9 @@ def algorithm_variants() -> tuple[Variant, ...]:
     )
     return (
         Variant("fresh-group-scales", "a group's scale comes from the weights as updated when the "
-                "group begins, not its block", patches=(("gptq", "Grouping", _blocks_of(1)),)),
+                "group begins, not its block", patches=(("gptq", "Grouping", _fresh_grids),)),
         Variant("stale-group-scales", "a group's scale comes from the original weights, not the "
-                "updated ones", patches=(("gptq", "Grouping", _blocks_of(2**62)),)),
+                "updated ones", patches=(("one_scale", "_in_order_of_processing", _stale_grids),)),
         Variant("upper-median", "dead features are found with the upper median",
                 patches=(("watersic", "live_features", upper),)),
         Variant("mean-of-medians", "dead features are found with the mean of both medians",
@@ -333,7 +355,7 @@ def clamp_seen_in(gains: NDArray) -> tuple[Variant, ...]:
     if gains.size == 0 or not np.isfinite(gains).all() or gains.min() == gains.max():
         return ()
     least, greatest = float(gains.min()), float(gains.max())
-    range_ = f"[{least:.17g}, {greatest:.17g}], or to a range with one of these ends"
+    range_ = f"[{least!r}, {greatest!r}], or to a range with one of these ends"
     return (
         _habit("clamped-gain", f"the gain γ is clipped to {range_}", ClampedGain(least, greatest)),
     )
