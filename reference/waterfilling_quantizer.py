@@ -39,6 +39,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .codebooks import ScaledLattice
 from .distortion import mean_square
+from .errors import BadInput
 from .histogram import column_histograms
 from .lattice import LatticeCodes
 from .logarithm import decimal_sqrt, exact, to_float, working_precision
@@ -91,7 +92,10 @@ def waterfill(
     rows, columns = layer.shape
     spectrum = checked_eigenvalues(eigenvalues, columns)
     rotation = given_rotation(eigenvectors, columns, kind="eigenvectors", backend=backend)
-    variances = mean_square(layer) * spectrum
+    with np.errstate(over="ignore"):
+        variances = mean_square(layer) * spectrum
+    if not np.isfinite(variances).all():
+        raise BadInput("a variance σ²·λ overflows float64; scale the weight or the covariance down")
     lengths = np.sqrt(spectrum).astype(dtype)
     number = lengths.dtype.type
     target = backend.scale_columns(rotated(layer, rotation).weight, lengths)
