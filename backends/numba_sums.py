@@ -32,9 +32,13 @@ def _inner(
         first = origin + chunk * CHUNK * step
         count = min(CHUNK, length - chunk * CHUNK)
         for i in range(count):
-            for w in range(width):
-                at = first + i * step + w * lane
-                buffer[i * width + w] = left[at] * right[at]
+            at = first + i * step
+            if lane == 1:  # a loop over neighbours, which the compiler turns into vectors
+                for w in range(width):
+                    buffer[i * width + w] = left[at + w] * right[at + w]
+            else:
+                for w in range(width):
+                    buffer[i * width + w] = left[at + w * lane] * right[at + w * lane]
         fold(buffer, 0, count, width)
         for w in range(width):
             partials[chunk * width + w] = buffer[w]

@@ -2,7 +2,7 @@
 
 A program of its own, `python -m tests.helpers.numba_machine_code float64`, to be run with an empty
 NUMBA_CACHE_DIR: Numba shows no code that comes from its cache. It prints a JSON object: for each
-kernel the fused multiply-adds that were found (none), and whether vectors are multiplied in it.
+kernel the fused multiply-adds that were found (none), and whether anything is multiplied in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .codebooks import codebooks
 from .inputs import bell, positive_definite
 
 FUSED = re.compile(r"\b(?:vfn?m(?:add|sub)\w+|fn?m(?:add|sub|la|ls)\b)")  # x86-64, arm64
-MULTIPLIED = re.compile(r"\bv?mulp[sd]\b|\bfmul\b")
+MULTIPLIED = re.compile(r"\bv?mul[ps][sd]\b|\bfmul\b")
 
 
 def call_every_operation(dtype: Any) -> None:
