@@ -32,6 +32,9 @@ class CodeOverflow(WaterlevelError, OverflowError):
         self.column = column
         self.value = value
 
+    def __reduce__(self) -> tuple[type[CodeOverflow], tuple[int, int, float]]:
+        return type(self), (self.row, self.column, self.value)
+
 
 class NotPositiveDefinite(WaterlevelError, ArithmeticError):
     """A Cholesky factorisation met a pivot that is not positive.
@@ -51,3 +54,6 @@ class NotPositiveDefinite(WaterlevelError, ArithmeticError):
         self.value = value
         self.matrix = matrix
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[NotPositiveDefinite], tuple[int, float, str, str]]:
+        return type(self), (self.pivot, self.value, self.matrix, self.remedy)
