@@ -13,7 +13,7 @@ callables without arguments that return a backend, or name `module:attribute` di
 >>> get("abacus")
 Traceback (most recent call last):
     ...
-waterlevel.reference.errors.BadInput: no backend is called 'abacus'; there are: numpy
+waterlevel.reference.errors.BadInput: no backend is called 'abacus'; there are: numpy, numba
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ from ..reference.operations import Operations
 
 GROUP = "waterlevel.backends"
 
-BUILT_IN: dict[str, Callable[[], Operations]] = {"numpy": NumpyOperations}
+
+def _numba() -> Operations:
+    from .numba_operations import NumbaOperations
+
+    return NumbaOperations()
+
+
+BUILT_IN: dict[str, Callable[[], Operations]] = {"numpy": NumpyOperations, "numba": _numba}
 
 
 class Unusable(WaterlevelError):
@@ -94,8 +101,8 @@ def _from_module(name: str) -> Operations:
 def _checked(name: str, factory: Callable[[], Operations]) -> Operations:
     try:
         backend = factory()
-    except Unusable:
-        raise
+    except WaterlevelError as reason:
+        raise Unusable(str(reason)) from reason
     except Exception as error:
         raise Unusable(f"backend {name!r} cannot run here: {error}") from error
     missing = [
