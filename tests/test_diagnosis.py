@@ -417,7 +417,7 @@ def golden(function: str, kind: str = "small"):
     return cases
 
 
-@pytest.mark.parametrize("function", ["matmul", "watersic"])
+@pytest.mark.parametrize("function", ["cholesky", "matmul", "solve", "sic", "watersic"])
 def test_a_golden_case(function):
     """A wrong backend is seen by a case of the function, and named there."""
     wrong = Chained(CHAINS["fused-multiply-add"])

@@ -55,10 +55,14 @@ def fma(a: NDArray, b: NDArray, c: NDArray) -> NDArray:
     Raises:
         TypeError: another dtype, or a mixture.
     """
-    a, b, c = np.broadcast_arrays(a, b, c)
+    a, b, c = np.asarray(a), np.asarray(b), np.asarray(c)
     if not (a.dtype == b.dtype == c.dtype) or a.dtype not in (np.float64, np.float32):
         raise TypeError(f"fma needs float64 or float32 alone, got {a.dtype}, {b.dtype}, {c.dtype}")
-    return _fma32(a, b, c) if a.dtype == np.float32 else _fma64(a, b, c)
+    if a.dtype == np.float32:
+        return _fma32(a, b, c)
+    if _is_factor(a).all() and _is_factor(b).all() and (np.abs(c) <= GREATEST_TERM).all():
+        return _sum_of_three(a, b, c)  # the rule, and much faster than sorting out exceptions
+    return _fma64(*np.broadcast_arrays(a, b, c))
 
 
 def _fma32(a: NDArray, b: NDArray, c: NDArray) -> NDArray:
