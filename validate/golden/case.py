@@ -197,9 +197,11 @@ class Case:
         if output.kind == "bits":
             return Bits(stored)
         if output.kind == "digest":
-            assert output.shape is not None and output.sha256 is not None
+            assert output.shape is not None
+            assert output.sha256 is not None
             return Digest(np.dtype(output.dtype), output.shape, output.sha256, stored)
-        assert output.bound is not None and output.reason is not None
+        assert output.bound is not None
+        assert output.reason is not None
         return Tolerance(float(stored), output.bound, output.reason)
 
 
@@ -242,7 +244,7 @@ def load_index(directory: Path = GOLDEN) -> Index:
     content = _record(dict, content, "the index", names={f.name for f in fields(Index)})
     cases = tuple(read_case(entry, store) for entry in content["cases"])
     index = Index(**{**content, "cases": cases})
-    _check(index)
+    check_index(index)
     return index
 
 
@@ -313,8 +315,12 @@ def _record(record: type[Record], entry: Any, where: str, names: set[str] | None
     return record(**entry)
 
 
-def _check(index: Index) -> None:
-    """What a structure alone does not tell: references, values of a list, ids."""
+def check_index(index: Index) -> None:
+    """What a structure alone does not tell: references, values of a list, ids.
+
+    Raises:
+        BadInput: one of them is wrong.
+    """
     for case in index.cases:
         for name, allowed in (
             ("tier", TIERS),

@@ -41,7 +41,7 @@ def _rotate(backend: Operations, inputs: Inputs, parameters: Parameters) -> Mapp
 def _moment(backend: Operations, inputs: Inputs, parameters: Parameters) -> Mapping[str, Any]:
     """M = Σ w·l·rᵀ / Σ w of tokens that arrive in batches of these sizes."""
     left, right, weights = inputs["left"], inputs["right"], inputs.get("weights")
-    dtype = np.dtype(parameters["dtype"])
+    dtype = np.dtype(parameters["moment_dtype"])
     accumulator = MomentAccumulator(left.shape[1], right.shape[1], dtype, backend)
     first = 0
     for size in parameters["batches"]:

@@ -101,3 +101,149 @@ LOWER_TRIANGLE = flag(
     "the upper triangle of the matrix is read",
     "what stands there, here something else than its mirror, spoils the factor",
 )
+MEDIAN = flag(
+    "lower-median",
+    "of an even number of diagonal elements another median is taken than the lower one",
+    "other features are dead, and every code may differ",
+)
+DEAD = flag(
+    "dead-features",
+    "a feature that is (nearly) always zero is kept, or removed, or damped at the wrong moment",
+    "a factorisation fails, or codes of all columns differ",
+)
+ACTIVATION_ORDER = flag(
+    "activation-order",
+    "columns with equal diagonals are not kept in their order, or the order is not undone",
+    "codes differ from library to library and from run to run",
+)
+GROUPS = flag(
+    "group-scales",
+    "a group's grid comes from weights of another moment: original in place of updated ones, or "
+    "updated up to the group and not up to its block",
+    "scales differ, and with them codes and values",
+)
+STATIC_GROUPS = flag(
+    "static-groups",
+    "static groups are counted in the order of processing, or their grids are found from weights "
+    "that were updated",
+    "with activation order columns get the scales of others",
+)
+STRADDLING = flag(
+    "group-straddles-a-block",
+    "a group that reaches past its block is cut off there, or found in parts",
+    "the scales of that group differ",
+)
+ZERO_POINT = flag(
+    "zero-point",
+    "the zero point is truncated, rounded half away, or not an integer; or -xmin/s is computed "
+    "after clipping",
+    "a whole row is off by one code",
+)
+CLIPPING = flag(
+    "clipping",
+    "codes beyond the grid wrap, or are clipped before the zero point is added",
+    "the largest weights of a row take a value from the other end",
+)
+NON_NEGATIVE = flag(
+    "non-negative-row",
+    "a symmetric grid of a row without negative weights is centred all the same",
+    "the scale of that row is doubled",
+)
+EMPTY = flag(
+    "all-zero",
+    "a row, a group or a column of nothing but zeros is divided by zero",
+    "NaN or infinite scales",
+)
+MSE = flag(
+    "mse-search",
+    "the search shrinks by other steps, keeps the last best in place of the first, or uses another "
+    "power than 2.5",
+    "another clipping range, and other codes in the whole row",
+)
+FORMATS = flag(
+    "float-formats",
+    "a small float format has another largest value, saturates to infinity, or lacks its "
+    "subnormal numbers",
+    "the largest or the smallest weights differ",
+)
+GAIN = flag(
+    "gain",
+    "the gain γ is clipped, is 1 or NaN where every code is 0, or is computed with the values "
+    "after cancellation",
+    "all columns decided afterwards differ",
+)
+RESCALERS = flag(
+    "rescalers",
+    "gains are not clipped to [-0.1, 1.5], the turns end elsewhere, row scales are not normalised, "
+    "or all of it is not in float64",
+    "row and column scales differ",
+)
+DRIFT = flag(
+    "activation-drift",
+    "the damping is added to Σ̂ alone, the target is W L, or Σ takes the place of Σ̂ somewhere",
+    "the quantised layer compensates the wrong inputs",
+)
+RESIDUAL = flag(
+    "residual-compensation",
+    "Δ is left out of the target or of the rescalers, or is counted in the distortion",
+    "the residual stream is not made good",
+)
+SEARCH = flag(
+    "rate-search",
+    "the search starts elsewhere, takes other steps, stops early, or returns the last trial and "
+    "not the best",
+    "another spacing, and every code differs",
+)
+UNREACHABLE = flag(
+    "rate-not-met",
+    "a rate that cannot be met is reported as met, or the search does not end",
+    "a file costs more than promised",
+)
+RATES = flag(
+    "rates",
+    "an entropy is computed in floating point, columns are sorted unstably, or side information "
+    "is counted wrongly",
+    "rates differ, and a search ends at another spacing",
+)
+ROTATION = flag(
+    "rotation",
+    "signs, base, order of butterflies, or 1/√n are applied otherwise; the covariance is not made "
+    "symmetric again; the result is not rotated back",
+    "every number differs",
+)
+WATER = flag(
+    "inactive-components",
+    "components under water get codes, or are counted as active",
+    "rate is spent where it buys nothing",
+)
+DAMPING = flag(
+    "damping",
+    "the damping is taken from another mean, before dead features are seen to, or not at all",
+    "every code may differ",
+)
+SCALES = flag(
+    "order-of-scales",
+    "Ŵ is not (row_scale·codes)·column_scale in this order",
+    "values differ in the last bit",
+)
+LATTICE = flag(
+    "one-spacing",
+    "entropy-coded RTN or GPTQ has a spacing for each row, or another for each column",
+    "every code differs",
+)
+MOMENTS = flag(
+    "moments",
+    "tokens are summed by a matrix product, batches are summed by themselves, or the mean is "
+    "subtracted",
+    "the covariance differs in its last bits, and depends on the size of a batch",
+)
+DECIMALS = flag(
+    "logarithms",
+    "log2 or 2ˣ is that of a mathematics library, or an expression is rounded before its end",
+    "spacings and rates differ in the last bit from machine to machine",
+)
+REFUSED = flag(
+    "must-be-refused",
+    "the input is accepted, or is refused with another error",
+    "a result that means nothing",
+)

@@ -49,7 +49,7 @@ def correlated(key: int, n: int, dtype: str) -> NDArray:
 
 
 def weight(key: int, rows: int, columns: int, dtype: str) -> NDArray:
-    """Bell-shaped, within ±½."""
+    """Bell-shaped, within ±1."""
     return bell(key, [rows, columns], -2, dtype)
 
 
@@ -64,9 +64,7 @@ def exact_eigensystem(
 
 
 def turns(n: int, dtype: str) -> NDArray:
-    """An orthogonal matrix with full significands: turns by the angle of (3, 4, 5) in each plane
-
-    of neighbours, one after the other."""
+    """Orthogonal with full significands: turns by the angle of (3, 4, 5), plane by plane."""
     V = np.eye(n)
     c, s = np.float64(3) / 5, np.float64(4) / 5
     for j in range(n - 1):

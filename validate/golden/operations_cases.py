@@ -61,14 +61,10 @@ def _moves(dtype: str) -> Iterator[Definition]:
     matrix = whole(110, 4, 7, dtype)
 
     def case(function: str, what: str, comment: str, inputs: dict, **parameters) -> Definition:  # noqa: ANN003
-        return Definition(
-            function, "order-free", what, dtype, comment, inputs, parameters, EXACT
-        )
+        return Definition(function, "order-free", what, dtype, comment, inputs, parameters, EXACT)
 
     yield case("from_host", "4x7", "the array as it is", {"array": matrix}, dtype=dtype)
-    yield case(
-        "from_host", f"to-{other}-4x7", "in the other dtype", {"array": matrix}, dtype=other
-    )
+    yield case("from_host", f"to-{other}-4x7", "in the other dtype", {"array": matrix}, dtype=other)
     yield case(
         "from_host",
         "float16-4x7",
@@ -179,21 +175,15 @@ def _elements(dtype: str) -> Iterator[Definition]:
     square = whole(132, 5, 5, dtype)
 
     def case(function: str, what: str, comment: str, inputs: dict, **parameters) -> Definition:  # noqa: ANN003
-        return Definition(
-            function, "order-free", what, dtype, comment, inputs, parameters, EXACT
-        )
+        return Definition(function, "order-free", what, dtype, comment, inputs, parameters, EXACT)
 
     both = {"left": left, "right": right}
     yield case("symmetrize", "n5", "(H + Hᵀ)/2", {"matrix": square})
-    yield case(
-        "combine", "5x6", "2·A - 3·B", both, left_factor=2.0, right_factor=-3.0
-    )
+    yield case("combine", "5x6", "2·A - 3·B", both, left_factor=2.0, right_factor=-3.0)
     yield case("multiply", "5x6", "element by element", both)
     yield case("divide", "5x6", "by a power of two", {"matrix": left}, divisor=4.0)
     factors = integers(133, [6], -4, 4, 0, dtype)
-    yield case(
-        "scale_rows", "5x6", "f_i·a_ij", {"matrix": left, "factors": factors[:5].copy()}
-    )
+    yield case("scale_rows", "5x6", "f_i·a_ij", {"matrix": left, "factors": factors[:5].copy()})
     yield case("scale_columns", "5x6", "a_ij·f_j", {"matrix": left, "factors": factors})
     yield case(
         "row_extrema", "range-5x6", "of columns 2 … 4 alone", {"matrix": left}, start=2, stop=5

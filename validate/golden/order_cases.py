@@ -260,7 +260,7 @@ def _tall(dtype: str) -> Iterator[Definition]:
         },
         {"codebook": "scaled", "step": STEP, "lmmse": True, "start": 0, "stop": n},
         (*ORDERED, flags.CHUNK),
-        changed_by=_changing_sums(rows, dtype),
+        changed_by=("left-to-right-sum", "reversed-sum", "tree-without-chunks"),
     )
 
 
@@ -277,5 +277,3 @@ def _without_factor(dtype: str) -> Iterator[Definition]:
         {"codebook": "scaled", "step": STEP, "lmmse": True, "start": 0, "stop": 9},
         (flags.ORDER,),
     )
-
-

@@ -80,7 +80,7 @@ def integers(
 
 
 def bell(key: int, shape: list[int], exponent: int = 0, dtype: str = "float64") -> NDArray:
-    """Sums of four uniforms within ±2·2^exponent, all mantissa bits in use."""
+    """Sums of four uniforms within ±1, times 2^exponent, all mantissa bits in use."""
     bits = PRECISION[dtype] - 2
     count = int(np.prod(shape))
     words = raw(key, 4 * count).reshape(4, count) >> np.uint64(64 - bits)
@@ -165,7 +165,7 @@ RECIPES = {
     ),
     "bell": Recipe(
         bell,
-        "sums of four uniforms, all bits of the significand in use",
+        "sums of four uniforms within ±1, times 2^exponent; all bits of the significand in use",
         {
             "key": KEY,
             "shape": "of the result",

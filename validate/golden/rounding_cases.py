@@ -233,7 +233,11 @@ def _ties(dtype: str) -> Iterator[Definition]:
         "ties-6x4",
         dtype,
         "halves of the scale",
-        {"matrix": halves / 2, "scale": grid["scale"][:, 0].copy(), "zero": grid["zero"][:, 0].copy()},
+        {
+            "matrix": halves / 2,
+            "scale": grid["scale"][:, 0].copy(),
+            "zero": grid["zero"][:, 0].copy(),
+        },
         {"maximum": 15},
         flagged,
     )
@@ -319,7 +323,9 @@ def _subnormal(dtype: str) -> Iterator[Definition]:
         "products with a factor",
     )
     square = small[:, :4].copy()
-    yield case("symmetrize", "symmetric", {"matrix": square}, "halves of odd sums", None, "subnormal-n4")
+    yield case(
+        "symmetrize", "symmetric", {"matrix": square}, "halves of odd sums", None, "subnormal-n4"
+    )
     yield case(
         "row_extrema", "least", {"matrix": small}, "least and greatest", {"start": 0, "stop": 5}
     )
@@ -377,7 +383,12 @@ def _subnormal(dtype: str) -> Iterator[Definition]:
         "target",
         {"target": small, "factor": L},
         "a subnormal spacing under a subnormal target",
-        {"codebook": "uniform", "spacing": float(np.ldexp(number(1), least + 7)), "start": 0, "stop": 5},
+        {
+            "codebook": "uniform",
+            "spacing": float(np.ldexp(number(1), least + 7)),
+            "start": 0,
+            "stop": 5,
+        },
         "uniform-subnormal-4xn5",
     )
     planted = small.copy()

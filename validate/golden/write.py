@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,25 @@ from ...backends import get
 from ...reference.errors import BadInput, WaterlevelError
 from ...reference.operations import CONTRACT_VERSION, Operations
 from .. import variants
-from .case import GOLDEN, SIZES, Case, ExpectedError, Output, TensorStore, load_index, sha256
+from .case import (
+    GOLDEN,
+    SIZES,
+    Case,
+    ExpectedError,
+    Index,
+    Output,
+    TensorStore,
+    check_index,
+    load_index,
+    sha256,
+)
 from .definition import Definition, differs
 from .definitions import DEFINITIONS
 from .execute import execute
 from .flags import FLAGS, TIERS
 from .recipes import RECIPES
+from .schema import schema
+from .tolerance import limit_within
 
 ABOUT = (
     "Golden cases of the Waterlevel arithmetic contract: for each input, the outputs that every "
@@ -43,6 +56,11 @@ IMPLEMENTATIONS = {
     "numba": "waterlevel.backends, compiled by Numba, tiled, on all cores",
     "c": "validate/golden/independent.c: products, factors, solves and cancellation as scalar "
     "loops in C, one element after the other, compiled with -ffp-contract=off",
+}
+PLACES = {
+    "numpy": "numpy",
+    "numba": "waterlevel.backends.numba_operations:NumbaOperations",
+    "c": "waterlevel.validate.golden.independent:IndependentOperations",
 }
 CONFIRMED_BY = {
     "small": ("numpy",),
@@ -65,9 +83,12 @@ def write_golden(directory: Path = GOLDEN, sizes: Sequence[str] = SIZES[:2]) -> 
         WaterlevelError: two implementations differ, a purpose is missed, one cannot run here.
         OSError: the files cannot be written; what was there before still is.
     """
+    directory.mkdir(parents=True, exist_ok=True)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise BadInput(f"{directory} cannot be written to; give another --directory")
     store = TensorStore(directory)
     kept = _kept(directory)
-    entries: list[dict[str, Any]] = []
+    cases: list[Case] = []
     tensors: dict[str, dict[str, NDArray]] = {}
     computed = []
     for definition in DEFINITIONS:
@@ -77,19 +98,24 @@ def write_golden(directory: Path = GOLDEN, sizes: Sequence[str] = SIZES[:2]) -> 
         else:
             case, arrays = compute(definition, store)
             computed.append(case)
-        entries.append(entry_of(case))
+        cases.append(case)
         if case.file is not None:
             tensors.setdefault(case.file, {}).update(arrays)
-    content = {
-        "about": ABOUT,
-        "contract": CONTRACT_VERSION,
-        "tiers": TIERS,
-        "flags": FLAGS,
-        "recipes": {name: recipe.described() for name, recipe in RECIPES.items()},
-        "implementations": IMPLEMENTATIONS,
-        "cases": entries,
+    index = Index(
+        about=ABOUT,
+        contract=CONTRACT_VERSION,
+        tiers=TIERS,
+        flags=FLAGS,
+        recipes={name: recipe.described() for name, recipe in RECIPES.items()},
+        implementations=IMPLEMENTATIONS,
+        cases=tuple(cases),
+    )
+    check_index(index)
+    texts = {
+        "index.json": index_text(index),
+        "schema.json": json.dumps(schema(cases, RECIPES), indent=1, ensure_ascii=False) + "\n",
     }
-    _write_files(directory, content, tensors)
+    _write_files(directory, texts, tensors)
     return computed
 
 
@@ -122,12 +148,8 @@ def compute(definition: Definition, store: TensorStore) -> tuple[Case, dict[str,
 
 
 def implementation(name: str) -> Operations:
-    """One of IMPLEMENTATIONS."""
-    if name == "c":
-        from .independent import IndependentOperations
-
-        return IndependentOperations()
-    return get(name)
+    """One of IMPLEMENTATIONS. Raises `Unusable` if it cannot run here."""
+    return get(PLACES[name])
 
 
 def _outcome(
@@ -195,9 +217,7 @@ def _serves(definition: Definition, case: Case, outputs: Mapping[str, NDArray]) 
             raise MissesItsPurpose(f"case {definition.id} misses its purpose: {purpose.says}")
 
 
-def _changed(
-    foreign: dict[str, NDArray] | ExpectedError, outputs: Mapping[str, NDArray]
-) -> bool:
+def _changed(foreign: dict[str, NDArray] | ExpectedError, outputs: Mapping[str, NDArray]) -> bool:
     if isinstance(foreign, ExpectedError):
         return True
     return any(differs(foreign[name], outputs[name]) for name in outputs)
@@ -207,6 +227,9 @@ def _expected(
     definition: Definition, name: str, array: NDArray, outputs: Mapping[str, NDArray]
 ) -> tuple[Output, NDArray]:
     tensor = f"{definition.id}/outputs/{name}"
+    if name in definition.extra:
+        inputs = definition.arrays()
+        return limit_within(tensor, float(array), inputs["covariance"], outputs)
     if definition.size == "small" or array.size <= HEAD_ELEMENTS:
         return Output("bits", tensor), array
     rows = max(1, HEAD_ELEMENTS // max(1, array.size // len(array)))
@@ -276,22 +299,24 @@ def _tensors_of(case: Case) -> dict[str, NDArray]:
     return {name: case.tensor(name) for name in names}
 
 
-def index_text(content: Mapping[str, Any]) -> str:
+def index_text(index: Index) -> str:
     """The index as JSON: one line for each case, so that a change is a change of lines."""
-    head = {key: value for key, value in content.items() if key != "cases"}
+    head = {f.name: getattr(index, f.name) for f in fields(index) if f.name != "cases"}
     opening = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
-    lines = (json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in content["cases"])
+    lines = (
+        json.dumps(entry_of(case), ensure_ascii=False, allow_nan=False) for case in index.cases
+    )
     return opening + ',\n "cases": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
 
 
 def _write_files(
-    directory: Path, content: Mapping[str, Any], tensors: Mapping[str, Mapping[str, NDArray]]
+    directory: Path, texts: Mapping[str, str], tensors: Mapping[str, Mapping[str, NDArray]]
 ) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     for name, arrays in tensors.items():
         contiguous = {key: np.array(array, order="C") for key, array in sorted(arrays.items())}
         _replace(directory / name, save(contiguous))
-    _replace(directory / "index.json", index_text(content).encode("utf-8"))
+    for name, text in texts.items():
+        _replace(directory / name, text.encode("utf-8"))
     for path in _stale(directory, tensors):
         path.unlink()
 
