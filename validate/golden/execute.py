@@ -2,8 +2,7 @@
 
 `execute` is the only place that knows. A function takes the tensors and the parameters of its case
 by their names, and returns its outputs by theirs, all as host arrays; a number is an array without
-dimensions. The tables `OPERATIONS`, `ALGORITHMS` and `SCALARS` list the functions; their docstrings
-are what a README can say of them.
+dimensions. The tables `OPERATIONS`, `METHODS`, `PARTS` and `SCALARS` list the functions.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def execute(case: Case, inputs: Inputs, backend: Operations) -> Outputs:
         WaterlevelError: whatever the function refuses.
     """
     parameters = {name: _number(value) for name, value in case.parameters.items()}
-    if case.function in ALGORITHMS:
+    if case.function in METHODS:
         found = _quantized(case, inputs, parameters, backend)
     else:
         found = FUNCTIONS[case.function](backend, inputs, parameters)
@@ -118,7 +117,8 @@ def _dtype(backend: Operations, inputs: Inputs, parameters: Parameters) -> Mappi
 
 def _zeros(backend: Operations, inputs: Inputs, parameters: Parameters) -> Mapping[str, Any]:
     dtype = np.dtype(parameters["dtype"])
-    return {"matrix": backend.to_host(backend.zeros(*parameters["shape"], dtype))}
+    rows, columns = parameters["shape"]
+    return {"matrix": backend.to_host(backend.zeros(rows, columns, dtype))}
 
 
 def _convert(backend: Operations, inputs: Inputs, parameters: Parameters) -> Mapping[str, Any]:
@@ -232,7 +232,8 @@ def codebook(inputs: Inputs, parameters: Parameters) -> Codebook:
 def _sic(backend: Operations, inputs: Inputs, parameters: Parameters) -> Mapping[str, Any]:
     target = load(backend, inputs["target"])
     factor = load(backend, inputs["factor"]) if "factor" in inputs else None
-    codes = backend.zeros(*inputs["target"].shape, np.int32)
+    rows, columns = inputs["target"].shape
+    codes = backend.zeros(rows, columns, np.int32)
     span = parameters["start"], parameters["stop"]
     gains = backend.sic(target, codes, factor, codebook(inputs, parameters), *span)
     return {"target": backend.to_host(target), "codes": backend.to_host(codes), "gains": gains}
@@ -336,7 +337,6 @@ def describe(result: Quantized) -> dict[str, Any]:
     return outputs
 
 
-ALGORITHMS = {**METHODS}
 FUNCTIONS: dict[str, Call] = {**OPERATIONS, **PARTS, **SCALARS}
 
 

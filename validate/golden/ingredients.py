@@ -71,3 +71,26 @@ def turns(n: int, dtype: str) -> NDArray:
         left, right = V[:, j].copy(), V[:, j + 1].copy()
         V[:, j], V[:, j + 1] = c * left + s * right, c * right - s * left
     return V.astype(dtype)
+
+
+def layer(key: int, n: int, dtype: str, rows: int = 6) -> dict[str, NDArray]:
+    """A weight and a correlated covariance."""
+    return {"weight": weight(key, rows, n, dtype), "covariance": correlated(key + 1, n, dtype)}
+
+
+def drift(key: int, n: int, dtype: str, rows: int) -> dict[str, NDArray]:
+    """A layer with Σ, Σ̂ and Σ_x of the same tokens, and Δ."""
+    x = bell(key, [2 * n, n], 0, "float64")
+    noisy = x + bell(key + 1, [2 * n, n], -4, "float64")
+    residual = bell(key + 2, [2 * n, rows], -4, "float64")
+
+    def moment(left: NDArray, right: NDArray) -> NDArray:
+        return (NUMPY.matmul_transposed(left, right) / (2.0 * n)).astype(dtype)
+
+    return {
+        "weight": weight(key + 3, rows, n, dtype),
+        "covariance": moment(x, x),
+        "covariance_quantized": moment(noisy, noisy),
+        "cross_covariance": moment(x, noisy),
+        "residual_covariance": moment(residual, noisy),
+    }

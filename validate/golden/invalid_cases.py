@@ -13,7 +13,10 @@ from .case import DTYPES
 from .definition import Definition
 from .ingredients import exact_eigensystem, positive_definite, turns, weight
 
+Options = tuple[tuple[str, dict[str, Any]], ...]
+
 N = 5
+NONSENSE = "parameters that make no sense"
 
 
 def invalid_cases() -> Iterator[Definition]:
@@ -26,8 +29,14 @@ def invalid_cases() -> Iterator[Definition]:
     yield from _scalars()
 
 
-def _case(function: str, what: str, comment: str, inputs: dict[str, Any], dtype: str = "float64",
-          **parameters: Any) -> Definition:  # fmt: skip
+def _case(
+    function: str,
+    what: str,
+    comment: str,
+    inputs: dict[str, Any],
+    dtype: str = "float64",
+    **parameters: Any,
+) -> Definition:
     return Definition(
         function, "invalid", what, dtype, comment, inputs, parameters, (flags.REFUSED,)
     )
@@ -183,18 +192,19 @@ def _parameters() -> Iterator[Definition]:
     W, sigma = weight(830, 3, N, "float64"), positive_definite(831, N, "float64")
     layer = {"weight": W, "covariance": sigma}
     lattice = ("rtn", "gptq", "watersic")
+    of_lattices: Options = (
+        ("rate-and-step", {"rate": 3.0, "step": 0.5}),
+        ("rate-negative", {"rate": -1.0}),
+        ("rate-nan", {"rate": "nan"}),
+        ("step-zero", {"step": 0.0}),
+        ("step-infinite", {"step": "inf"}),
+        ("step-and-open-loop", {"step": 0.5, "open_loop": True}),
+        ("measure-unknown", {"rate": 3.0, "rate_measure": "entropy"}),
+        ("nothing", {}),
+    )
     for method in lattice:
-        for what, parameters in (
-            ("rate-and-step", {"rate": 3.0, "step": 0.5}),
-            ("rate-negative", {"rate": -1.0}),
-            ("rate-nan", {"rate": "nan"}),
-            ("step-zero", {"step": 0.0}),
-            ("step-infinite", {"step": "inf"}),
-            ("step-and-open-loop", {"step": 0.5, "open_loop": True}),
-            ("measure-unknown", {"rate": 3.0, "rate_measure": "entropy"}),
-            ("nothing", {}),
-        ):
-            yield _case(method, f"{what}-3x5", "parameters that make no sense", layer, **parameters)
+        for what, parameters in of_lattices:
+            yield _case(method, f"{what}-3x5", NONSENSE, layer, **parameters)
         yield Definition(
             method,
             "invalid",
@@ -205,26 +215,28 @@ def _parameters() -> Iterator[Definition]:
             {"step": 0.5, "dtype": "float16"},
             (flags.REFUSED,),
         )
+    of_grids: Options = (
+        ("bits-1", {"bits": 1}),
+        ("bits-9", {"bits": 9}),
+        ("bits-and-step", {"bits": 4, "step": 0.5}),
+        ("format-unknown", {"format": "fp5"}),
+        ("format-with-bits", {"format": "fp4-e2m1", "bits": 4}),
+        ("format-asymmetric", {"format": "fp4-e2m1", "asymmetric": True}),
+        ("group-of-0", {"bits": 4, "group_size": 0}),
+        ("group-on-a-lattice", {"step": 0.5, "group_size": 4}),
+    )
     for method in ("rtn", "gptq"):
-        for what, parameters in (
-            ("bits-1", {"bits": 1}),
-            ("bits-9", {"bits": 9}),
-            ("bits-and-step", {"bits": 4, "step": 0.5}),
-            ("format-unknown", {"format": "fp5"}),
-            ("format-with-bits", {"format": "fp4-e2m1", "bits": 4}),
-            ("format-asymmetric", {"format": "fp4-e2m1", "asymmetric": True}),
-            ("group-of-0", {"bits": 4, "group_size": 0}),
-            ("group-on-a-lattice", {"step": 0.5, "group_size": 4}),
-        ):
-            yield _case(method, f"{what}-3x5", "parameters that make no sense", layer, **parameters)
-    for what, parameters in (
+        for what, parameters in of_grids:
+            yield _case(method, f"{what}-3x5", NONSENSE, layer, **parameters)
+    of_gptq: Options = (
         ("static-without-groups", {"bits": 4, "static_groups": True}),
         ("block-of-0", {"bits": 4, "block_size": 0}),
         ("damping-negative", {"bits": 4, "damping": -0.5}),
         ("damping-nan", {"bits": 4, "damping": "nan"}),
         ("no-hadamard", {"bits": 4, "hadamard_seed": 1}),
-    ):
-        yield _case("gptq", f"{what}-3x5", "parameters that make no sense", layer, **parameters)
+    )
+    for what, parameters in of_gptq:
+        yield _case("gptq", f"{what}-3x5", NONSENSE, layer, **parameters)
     yield _case(
         "watersic", "threshold-negative-3x5", "τ = -1", layer, step=0.5, dead_threshold=-1.0
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,9 @@ def _moves(dtype: str) -> Iterator[Definition]:
     other = "float32" if dtype == "float64" else "float64"
     matrix = whole(110, 4, 7, dtype)
 
-    def case(function: str, what: str, comment: str, inputs: dict, **parameters) -> Definition:  # noqa: ANN003
+    def case(
+        function: str, what: str, comment: str, inputs: dict[str, NDArray], **parameters: Any
+    ) -> Definition:
         return Definition(function, "order-free", what, dtype, comment, inputs, parameters, EXACT)
 
     yield case("from_host", "4x7", "the array as it is", {"array": matrix}, dtype=dtype)
@@ -174,7 +177,9 @@ def _elements(dtype: str) -> Iterator[Definition]:
     left, right = whole(130, 5, 6, dtype), whole(131, 5, 6, dtype)
     square = whole(132, 5, 5, dtype)
 
-    def case(function: str, what: str, comment: str, inputs: dict, **parameters) -> Definition:  # noqa: ANN003
+    def case(
+        function: str, what: str, comment: str, inputs: dict[str, NDArray], **parameters: Any
+    ) -> Definition:
         return Definition(function, "order-free", what, dtype, comment, inputs, parameters, EXACT)
 
     both = {"left": left, "right": right}
@@ -192,18 +197,18 @@ def _elements(dtype: str) -> Iterator[Definition]:
 
 
 def _sums(dtype: str) -> Iterator[Definition]:
-    for function, shape in (("row_inner", (4, 1100)), ("column_inner", (1100, 4))):
+    for function in ("row_inner", "column_inner"):
         for size in (1, 3, 512, 513, 1100):
-            cut = [min(side, size) if side == 1100 else side for side in shape]
+            rows, columns = (4, size) if function == "row_inner" else (size, 4)
             yield Definition(
                 function,
                 "order-free",
-                f"{cut[0]}x{cut[1]}",
+                f"{rows}x{columns}",
                 dtype,
                 f"sums of {size} products of whole numbers",
                 {
-                    "left": whole(140, *cut, dtype),
-                    "right": whole(141, *cut, dtype),
+                    "left": whole(140, rows, columns, dtype),
+                    "right": whole(141, rows, columns, dtype),
                 },
                 flags=(flags.EXACT, flags.CHUNK) if size > 3 else EXACT,
                 unchanged_by=ANY_ORDER,

@@ -121,8 +121,8 @@ def _rates() -> Iterator[Definition]:
     equal = np.tile(np.array([[1], [-1], [0], [2]], np.int32), (3, 17))
     extreme = codes.copy()
     extreme[0, 0], extreme[1, 0] = 2**31 - 1, -(2**31)
-    watersic = {"column_bits": 16, "row_bits": 16, "matrix_bits": 0}
-    spacing = {"column_bits": 0, "row_bits": 0, "matrix_bits": 16}
+    watersic: dict[str, Any] = {"column_bits": 16, "row_bits": 16, "matrix_bits": 0}
+    spacing: dict[str, Any] = {"column_bits": 0, "row_bits": 0, "matrix_bits": 16}
     for what, comment, matrix, columns, side in (
         ("watersic-50x20", "16 bits a row and a column", codes, 20, watersic),
         ("one-spacing-50x20", "16 bits for the matrix", codes, 20, spacing),
