@@ -83,9 +83,12 @@ def cholesky_factor(covariance: NDArray) -> NDArray[np.float64]:
     """L of Σ = L Lᵀ in float64, by LAPACK.
 
     Raises:
+        BadInput: an element that is not finite.
         NotPositiveDefinite: with the pivot and what stood there.
     """
     matrix = np.asarray(covariance, np.float64)
+    if not np.isfinite(matrix).all():
+        raise BadInput("covariance holds NaN or infinity; every element must be finite")
     (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (matrix,))
     factor, info = potrf(matrix, lower=1, clean=1)
     if info:
