@@ -365,6 +365,28 @@ def test_library():
 # Manners ----------------------------------------------------------------------------------------
 
 
+def test_what_a_habit_concerns():
+    """A habit that is said not to concern an operation changes nothing in it."""
+    A, B = bell(1, (5, 300), np.float64), bell(2, (300, 5), np.float64)
+    H, L = positive_definite(3, 40, np.float64) + 0.1 * np.eye(40), lower(4, 40, np.float64)
+    T = bell(5, (5, 40), np.float64)
+    calls = {
+        "matmul": lambda o: o.matmul(A, B),
+        "cholesky": lambda o: o.cholesky(H),
+        "solve": lambda o: o.solve(T, L),
+        "solve_reversed": lambda o: o.solve_reversed(T, L, 0, 40),
+        "sic": decisions(scaled_lattice(L), L, T),
+    }
+    for name, call in calls.items():
+        concerned = [v for v in variants.operation_variants() if v.concerns(name)]
+        for variant in variants.operation_variants():
+            if variant not in concerned:
+                with variant.applied() as backend:
+                    assert same(call(backend), call(NUMPY)), (variant.name, name)
+        assert {"fused-multiply-add", "reversed-chain"} <= {v.name for v in concerned}
+        assert len(concerned) < len(variants.operation_variants())
+
+
 def test_names_are_unique_and_described():
     every = variants.all_variants()
     assert len({v.name for v in every}) == len(every)

@@ -17,8 +17,9 @@ from .compare_layers import TensorFile, diagnose_file, notes
 from .compare_reports import ReportComparison, compare_reports
 from .comparison import Difference, compare_outputs, describe_shape
 from .console import table
-from .diagnosis import SECONDS, Diagnosis
+from .diagnosis import Diagnosis
 from .layer_files import METADATA, read_layer, to_json
+from .progress import Progress
 
 SUMMARY = "compare two files bit by bit and say what differs, and why"
 EXAMPLES = """\
@@ -34,6 +35,7 @@ equal; 1: different; 2: a file that cannot be read."""
 
 # What NumPy has no type for is compared as the integers of the same bits.
 RAW = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1"}
+SECONDS = 300.0
 LINES = 20  # of a report's differences on a terminal
 
 
@@ -76,11 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
     diagnoses: dict[str, Diagnosis] = {}
     if arguments.input is not None:
         layer = read_layer(arguments.input)
-        for role, file, reference in (("A", one, other), ("B", other, one)):
-            if role == "B" and not differences:
-                diagnoses[role] = diagnoses["A"]  # the same bits
-                continue
-            diagnoses[role] = diagnose_file(file, reference, layer, arguments.seconds)
+        with Progress("compare") as progress:
+            for role, file, reference in (("A", one, other), ("B", other, one)):
+                if role == "B" and not differences:
+                    diagnoses[role] = diagnoses["A"]  # the same bits
+                    continue
+                progress.stage(f"{role} against the oracle")
+                diagnoses[role] = diagnose_file(file, reference, layer, arguments.seconds)
     if arguments.json:
         print(
             to_json(

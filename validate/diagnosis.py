@@ -29,7 +29,15 @@ from ..reference.operations import Operations
 from .comparison import Difference, share_equal
 from .golden.case import Case
 from .golden.execute import execute, kind_of
-from .lockstep import Outcome, Run, differences, find_culprit, first_column, outcome
+from .lockstep import (
+    Outcome,
+    Run,
+    differences,
+    find_culprit,
+    first_column,
+    operations_called,
+    outcome,
+)
 from .variants import (
     Variant,
     algorithm_variants,
@@ -193,11 +201,15 @@ def diagnose_algorithm(
     lines = _lines(title, expected, actual)
     if not lines:
         return Diagnosis()
-    rounds = (
-        (*operation_variants(), *algorithm_variants()),
-        combined_variants(),
-        [v.only_in(name) for name in CHAINED for v in operation_variants()],
-    )
+    called = operations_called(run)
+    alone = [
+        variant.only_in(name)
+        for name in CHAINED
+        if name in called
+        for variant in operation_variants()
+        if variant.concerns(name)
+    ]
+    rounds = ((*operation_variants(), *algorithm_variants()), alone, combined_variants())
     found = explain(run, expected, actual, rounds, deadline)
     return Diagnosis(_first_stage(expected, actual, order), None, None, lines, found)
 

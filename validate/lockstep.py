@@ -99,6 +99,21 @@ def find_culprit(run: Run, foreign: Operations) -> Culprit | None:
     return lockstep.culprit
 
 
+def operations_called(run: Run) -> set[str]:
+    """The names of the operations that `run` uses on the oracle."""
+    called: set[str] = set()
+
+    class Listening:
+        name = NUMPY.name
+
+        def __getattr__(self, operation: str) -> Any:
+            called.add(operation)
+            return getattr(NUMPY, operation)
+
+    outcome(lambda: run(cast(Operations, Listening())))
+    return called
+
+
 class Lockstep:
     """The backend under test, checked by the oracle at every step."""
 

@@ -71,6 +71,19 @@ from .rounding_habits import (
     half_away,
 )
 
+# Methods of `Arithmetic` on which operations with chains of products rest.
+IN_CHAINS = (
+    "add", "subtract", "multiply", "multiply_add", "multiply_subtract", "add_products",
+    "subtract_products",
+)  # fmt: skip
+DECISIONS = ("divide", "rint", "weight_level", "affine_level", "nearest", "gain", "total", "tree")
+ELSEWHERE = {
+    "cholesky": ("divide", "sqrt"),
+    "solve": ("divide",),
+    "solve_reversed": ("divide",),
+    "sic": DECISIONS,
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Variant:
@@ -105,6 +118,14 @@ class Variant:
                 modules, self.patches, before, strict=True
             ):
                 setattr(module, attribute, original)
+
+    def concerns(self, operation: str) -> bool:
+        """Whether an operation may give other bits with this habit."""
+        if isinstance(self.operations, ArithmeticOperations):
+            habits = type(self.operations.arithmetic)
+            used = (*IN_CHAINS, *ELSEWHERE.get(operation, ()))
+            return any(getattr(habits, name) is not getattr(Arithmetic, name) for name in used)
+        return operation in vars(type(self.operations))
 
     def only_in(self, operation: str) -> Variant:
         """The same habit in one operation alone."""
