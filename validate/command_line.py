@@ -15,11 +15,20 @@ from importlib.metadata import version
 
 from ..reference.errors import WaterlevelError
 from ..reference.operations import CONTRACT_VERSION
-from . import list_backends, quantize, study
+from . import compare, export, list_backends, quantize, study, validate
 from .console import BadUsage, Parser, describe, fail, settle_output
+from .golden import command as golden
 
 PROGRAM = "waterlevel"
-COMMANDS = {"quantize": quantize, "study": study, "backends": list_backends}
+COMMANDS = {
+    "validate": validate,
+    "quantize": quantize,
+    "study": study,
+    "compare": compare,
+    "export": export,
+    "golden": golden,
+    "backends": list_backends,
+}
 
 FINE, BAD_INPUT, MISTAKE, INTERRUPTED, UNREAD = 0, 2, 70, 130, 141
 
