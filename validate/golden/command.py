@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from ...data import GOLDEN
-from ...reference.errors import BadInput
 from ...reference.operations import Operations
 from ..backend_choice import add_backend_argument, choose_backend
 from ..progress import Progress
@@ -75,18 +74,20 @@ def _check(arguments: argparse.Namespace) -> int:
         for title, names in (("computed", checked.digests), ("not computed", checked.left_out)):
             for name in names:
                 print(f"digest {title}: {name}")
-    print(_summary(checked))
+    print(_summary(checked, chosen.name if arguments.backend else oracle.name, chosen.name))
     return DIFFERENT if checked.differences else FINE
 
 
-def _summary(checked: Checked) -> str:
+def _summary(checked: Checked, backend: str, of_large: str) -> str:
     verdict = (
         f"{len(checked.differences)} differences" if checked.differences else "all as expected"
     )
+    on = backend if backend == of_large else f"{backend} (large ones on {of_large})"
     left_out = len(checked.left_out)
     rest = f"; {left_out} digests of larger cases not computed (--size)" if left_out else ""
     return (
-        f"{checked.cases} cases computed, {verdict}; {len(checked.digests)} digests computed{rest}"
+        f"{checked.cases} cases computed on {on}, {verdict}; {len(checked.digests)} digests "
+        f"computed{rest}"
     )
 
 
@@ -94,5 +95,7 @@ def _sizes(text: str) -> tuple[str, ...]:
     sizes = tuple(text.split(","))
     unknown = [size for size in sizes if size not in SIZES]
     if unknown:
-        raise BadInput(f"size {unknown[0]!r} is not known; there are {', '.join(SIZES)}")
+        raise argparse.ArgumentTypeError(
+            f"size {unknown[0]!r} is not known; there are {', '.join(SIZES)}"
+        )
     return sizes

@@ -142,14 +142,17 @@ def _contraction(dtype: str) -> Iterator[Definition]:
         "rounding",
         "contraction-turns-a-code-1xn2",
         dtype,
-        "what is left of column 0 is exactly half a step with two roundings, and goes to 0; with "
-        "one it is a little less, or more, and the value that remains differs",
+        "what is left of column 0 is -½ with two roundings, a tie that goes to 0; with one it is a "
+        "little less and goes to -1",
         {
-            "target": np.array([[p - half, x]], dtype),
+            "target": np.array([[p - half, 1]], dtype),
             "factor": np.array([[1, 0], [x, 1]], dtype),
+            "spacing": np.array([1, x], dtype),
         },
-        {"codebook": "uniform", "spacing": float(x), "start": 0, "stop": 2},
-        flagged,
+        {"codebook": "scaled", "step": 1.0, "lmmse": False, "start": 0, "stop": 2},
+        (flags.FUSED, flags.TIE),
+        changed_by=changed,
+        purposes=(Purpose("codes 0 and 1", lambda i, o: o["codes"].tolist() == [[0, 1]]),),
     )
 
 
