@@ -144,7 +144,7 @@ def absmax_quantize(
         group_size: n of the formulas (None: the whole row); the last block may be shorter.
 
     Raises:
-        BadInput: group_size below 1.
+        BadInput: group_size below 1, or values that overflow, next to the largest numbers.
 
     A block of zeros, or one so small that s underflows to 0, becomes zeros with the scale 1.
     """
@@ -160,4 +160,10 @@ def absmax_quantize(
     values = backend.convert(matrix, dtype)
     codes = backend.zeros(rows, columns, np.int32)
     backend.sic(values, codes, None, form.codebook(scale, group), 0, columns)
+    overflown = backend.find_nonfinite(values)
+    if overflown:
+        row, column, _ = overflown
+        raise BadInput(
+            f"the value of element [{row}, {column}] overflows {dtype}; scale the matrix down"
+        )
     return AbsmaxCodes(codes, values, scale, group)

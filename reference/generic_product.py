@@ -49,7 +49,7 @@ from .absmax import AbsmaxFormat, absmax_format, absmax_quantize
 from .errors import BadInput
 from .numpy_operations import NUMPY
 from .operations import Matrix, Operations
-from .preparation import WORKING_DTYPES, check_finite
+from .preparation import WORKING_DTYPES
 from .rates import SCALE_BITS
 from .sums import tree_sum
 from .theory_absmax import blockwise_distortion
@@ -184,7 +184,13 @@ def _loaded(name: str, array: NDArray, dtype: DTypeLike, backend: Operations) ->
             f"{given.dtype} of shape {given.shape}"
         )
     matrix = backend.from_host(given, working)
-    check_finite(backend, matrix, name)
+    found = backend.find_nonfinite(matrix)
+    if found:
+        row, column, value = found
+        reason = "every element must be finite"
+        if np.isfinite(given[row, column]):
+            reason = f"it overflows {working}; use float64"
+        raise BadInput(f"{name}[{row}, {column}] is {value:g}; {reason}")
     return matrix
 
 
