@@ -136,23 +136,23 @@ def _contraction(dtype: str) -> Iterator[Definition]:
             flagged,
             changed_by=changed,
         )
-    half = number(0.5)
+    step = number(2.0**-9)
     yield Definition(
         "sic",
         "rounding",
         "contraction-turns-a-code-1xn2",
         dtype,
-        "what is left of column 0 is -½ with two roundings, a tie that goes to 0; with one it is a "
-        "little less and goes to -1",
+        "what is left of column 0 is half a step below 0 with two roundings, a tie that goes to 0; "
+        "with one rounding it is a little less and goes to -1",
         {
-            "target": np.array([[p - half, 1]], dtype),
+            "target": np.array([[p - step / 2, 1]], dtype),
             "factor": np.array([[1, 0], [x, 1]], dtype),
-            "spacing": np.array([1, x], dtype),
+            "spacing": np.array([1, x * step], dtype),
         },
-        {"codebook": "scaled", "step": 1.0, "lmmse": False, "start": 0, "stop": 2},
+        {"codebook": "scaled", "step": float(step), "lmmse": False, "start": 0, "stop": 2},
         (flags.FUSED, flags.TIE),
         changed_by=changed,
-        purposes=(Purpose("codes 0 and 1", lambda i, o: o["codes"].tolist() == [[0, 1]]),),
+        purposes=(Purpose("codes 0 and 512", lambda i, o: o["codes"].tolist() == [[0, 512]]),),
     )
 
 
