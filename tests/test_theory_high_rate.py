@@ -156,6 +156,19 @@ def test_damping(eigenvalues: list[float], damping: float):
     assert advantage == pytest.approx(penalty, abs=1e-8)
 
 
+@pytest.mark.parametrize("order", [None, ACTORDER])
+def test_damped_gptq_as_it_is_written(order):
+    """mean L_kk²·M_kk with M = L⁻¹ Σ L⁻ᵀ, for a Σ whose columns differ widely."""
+    scales = 10.0 ** np.linspace(-1, 1, N)
+    S = SIGMA * np.outer(scales, scales)
+    decided_last_first = (np.arange(N) if order is None else order)[::-1]
+    moment = S[np.ix_(decided_last_first, decided_last_first)]
+    L = np.linalg.cholesky(moment + 0.1 * np.trace(S) / N * np.eye(N))
+    M = np.linalg.solve(L, np.linalg.solve(L, moment).T)
+    expected = np.mean(np.diagonal(L) ** 2 * np.diagonal(M))
+    assert gptq_coefficient(S, order, damping=0.1) == pytest.approx(expected, rel=1e-10)
+
+
 # Diagonal Σ: GPTQ is two scalar quantisers with one spacing, so the curve is known at every rate.
 EPSILON = 2.0**-16
 
