@@ -157,7 +157,7 @@ def test_equal_energies_keep_their_order():
 def test_order_is_that_of_the_energies_before_damping():
     # In float32 the damping swallows the difference of two small energies: ordered by the damped
     # ones, they would tie. Published code orders first, too.
-    S = np.diag(np.array([1e-9, 2e-9, 1.0], np.float32))
+    S = np.diag(np.array([1e-12, 2e-12, 1.0], np.float32))
     result = gptq(
         np.ones((1, 3)), S, bits=4, group_size=1, actorder=True, dtype=np.float32, damping=0.01
     )

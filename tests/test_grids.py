@@ -131,6 +131,14 @@ def test_search_is_worth_it_and_equal_errors_keep_the_larger_range():
     )
 
 
+def test_search_goes_down_to_a_fifth_of_the_range():
+    # 20000 weights of one step at p = 0.21 and two outliers of 1, which do not count against them:
+    # the last of the 80 ranges is the best, p = 1 - 79/100.
+    row = np.concatenate([[1.0, -1.0], np.tile([0.14, -0.14], 10000)])[None]
+    scale, _ = find_grid(NUMPY, row, 0, row.shape[1], GridFormat(bits=2, mse=True))
+    assert scale[0] == (1 - 79 / 100) * 2 / 3
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @given(keys, flavours, dtypes)
 def test_float_formats_reach_the_largest_weight(name, key, flavour, dtype):

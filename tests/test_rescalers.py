@@ -227,20 +227,34 @@ def test_rows_without_codes_and_columns_without_codes(dtype):
     assert np.abs(result.scales.row_scale).mean() == pytest.approx(1, rel=1e-6)
 
 
+def test_a_row_may_be_turned_round():
+    # Row 2 wants the opposite of its codes: t = -1 there, and 1 is the mean of |t|, not of t.
+    P = np.ones((3, 2))
+    sign = np.array([[1.0], [1.0], [-1.0]])
+    p = problem(P, np.eye(2), P * sign, 6.0)
+    t, g = rescale(p, np.ones(2))
+    np.testing.assert_allclose(t, [1, 1, -1], rtol=1e-7)
+    np.testing.assert_allclose(g, [1, 1], rtol=1e-7)
+    assert np.abs(t).mean() == pytest.approx(1.0, rel=1e-15)
+
+
 def test_scales_of_a_float32_run_are_found_in_float64():
-    W, S = layers.weight(62, 30, 16), layers.covariance(63, 16)
-    W, S = (x.astype(np.float32) for x in (W, S))
-    result = watersic(W, S, step=1.0, dtype=np.float32)
-    codes = result.codes
-    L = watersic(W, S, step=1.0, dtype=np.float32, lmmse=False, rescale=False)
-    spacing = L.scales.column_scale  # γ = 1, so these are the α of the loop
-    gains = watersic(W, S, step=1.0, dtype=np.float32, rescale=False)
-    assert np.array_equal(gains.codes, codes)
+    # Uncorrelated inputs: the gains of the loop are those of single columns, in float32.
+    W = layers.weight(64, 30, 40).astype(np.float32)
+    S = np.diag(np.linspace(0.5, 3, 40)).astype(np.float32)
+    result = watersic(W, S, step=1.0, damping=0.0, dtype=np.float32)
+    Y = W * np.sqrt(np.diag(S))
+    Z = np.rint(Y)
+    assert np.array_equal(result.codes, Z)
+    gains = NUMPY.column_inner(Z, Y) / NUMPY.column_inner(Z, Z)
+    spacing = (np.float32(1) / np.sqrt(np.diag(S))).astype(np.float64)
     wide_W, wide_S = W.astype(np.float64), S.astype(np.float64)
     C = wide_W @ wide_S
-    p = problem(codes * spacing.astype(np.float64), wide_S, C, float((C * wide_W).sum()))
-    start = gains.scales.column_scale.astype(np.float64) / spacing
-    t, g = independently(p, start)
-    # `start` is known to float32 rounding and the search ends in the same turn, which contracts.
-    np.testing.assert_allclose(result.scales.row_scale, t, rtol=2e-7)
-    np.testing.assert_allclose(result.scales.column_scale, g * spacing, rtol=2e-7)
+    p = problem(Z * spacing, wide_S, C, float((C * wide_W).sum()))
+    t, g = rescale(p, gains.astype(np.float64))
+    same_bits(result.scales.row_scale, t.astype(np.float32))
+    same_bits(result.scales.column_scale, (g * spacing).astype(np.float32))
+    twice_rounded = g.astype(np.float32) * spacing.astype(np.float32)
+    assert (result.scales.column_scale != twice_rounded).any()
+    t_expected, _ = independently(p, gains.astype(np.float64))
+    np.testing.assert_allclose(t, t_expected, rtol=1e-9)
