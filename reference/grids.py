@@ -51,6 +51,7 @@ from .codebooks import AffineGrid, FloatGrid
 from .errors import BadInput
 from .formats import FORMATS
 from .operations import Matrix, Operations
+from .preparation import check_count
 
 INTEGER = "int"
 GRID_NAMES = (INTEGER, *FORMATS)
@@ -79,8 +80,8 @@ class GridFormat:
         if self.name not in GRID_NAMES:
             raise BadInput(f"format is {self.name!r}; it must be one of {', '.join(GRID_NAMES)}")
         if self.name == INTEGER:
-            if self.bits is None or not 2 <= self.bits <= 8:
-                raise BadInput(f"bits is {self.bits}; an integer grid needs 2 to 8")
+            if not isinstance(self.bits, (int, np.integer)) or not 2 <= self.bits <= 8:
+                raise BadInput(f"bits is {self.bits!r}; an integer grid needs 2 to 8")
         elif self.bits is not None or self.asymmetric or self.mse:
             raise BadInput(
                 f"format {self.name} brings its own bits and is symmetric; bits, asymmetric and "
@@ -90,7 +91,7 @@ class GridFormat:
     @property
     def bits_per_code(self) -> int:
         """How many bits a code takes."""
-        return self.bits or FORMATS[self.name].bits
+        return FORMATS[self.name].bits if self.bits is None else int(self.bits)
 
     @property
     def maximum(self) -> int:
@@ -217,8 +218,8 @@ def group_starts(columns: int, group_size: int | None) -> list[tuple[int, int]]:
     >>> group_starts(10, 4)
     [(0, 4), (4, 8), (8, 10)]
     """
-    if group_size is not None and group_size < 1:
-        raise BadInput(f"group_size is {group_size}; it must be at least 1")
+    if group_size is not None:
+        check_count("group_size", group_size)
     size = columns if group_size is None else group_size
     return [(first, min(first + size, columns)) for first in range(0, columns, size)]
 

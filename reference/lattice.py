@@ -12,7 +12,7 @@ cost one bit each; class and spacing cost (4 + 16)/4 more.
 >>> from .numpy_operations import NUMPY
 >>> trial, met = quantize_on_lattice(
 ...     NUMPY, np.array([[1.2], [0.1], [0.9], [-0.3]]), None, UniformLattice,
-...     SpacingChoice(step=1.0), coarsest=2.4, mean_squares=np.array([0.58]),
+...     SpacingChoice(step=1.0), coarsest=2.4, weight=np.array([[1.2], [0.1], [0.9], [-0.3]]),
 ...     diagonal=np.ones(1), columns=1, side_information=SideInformation.one_spacing())
 >>> trial.codes.codes[:, 0].tolist(), trial.rate
 ([1, 0, 1, 0], 6.0)
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codebooks import Codebook
+from .errors import BadInput
 from .histogram import ColumnHistograms
 from .operations import Matrix, Operations
 from .rates import SideInformation, measure, overhead
@@ -51,7 +52,7 @@ def quantize_on_lattice(
     choice: SpacingChoice,
     *,
     coarsest: float,
-    mean_squares: NDArray,
+    weight: Matrix,
     diagonal: NDArray,
     columns: int,
     side_information: SideInformation,
@@ -62,19 +63,21 @@ def quantize_on_lattice(
         target: Y, a×m (m live columns), kept. factor: L, m×m, or None for L = I.
         lattice: the codebook for a spacing. choice: a step, or a rate and how to reach it.
         coarsest: a spacing at which every code is 0.
-        mean_squares, diagonal: of each live column, for `search.open_loop_spacing`.
+        weight: W, a×m, and diagonal: m numbers, for `search.open_loop_spacing`.
         columns: n, the columns of the whole matrix, removed ones included.
 
     Returns:
         (trial, met), as `search.find_spacing`. A matrix of zeros meets no rate.
 
     Raises:
+        BadInput: a spacing that overflows, a weight whose squares overflow or underflow.
         CodeOverflow: with the column in the numbering of Y.
     """
     rows, live = backend.shape(target)
     dtype = backend.dtype(target)
 
     def evaluate(spacing: float) -> Trial[LatticeCodes]:
+        check_spacing(spacing, dtype)
         values = backend.convert(target, dtype)
         codes = backend.zeros(rows, live, np.int32)
         gains = backend.sic(values, codes, factor, lattice(spacing), 0, live)
@@ -82,18 +85,36 @@ def quantize_on_lattice(
         rate = measure(histograms, rows, columns, side_information, choice.rate_measure)
         return Trial(spacing, rate, LatticeCodes(codes, values, gains, histograms))
 
-    nothing = not (mean_squares > 0).any()
+    nothing = backend.largest_magnitude(weight) == 0
     least = overhead(live, rows, columns, side_information, choice.rate_measure)
     return find_spacing(
         choice,
         evaluate,
-        lambda rate: open_loop_spacing(mean_squares, diagonal, rate),
+        lambda rate: open_loop_spacing(column_mean_squares(backend, weight), diagonal, rate),
         coarsest=coarsest or 1.0,
         least_rate=np.inf if nothing else least,
     )
 
 
-def column_mean_squares(backend: Operations, matrix: Matrix) -> NDArray[np.float64]:
-    """The mean square of each column, summed in the dtype of the matrix, divided in float64."""
-    rows, _ = backend.shape(matrix)
-    return backend.column_inner(matrix, matrix).astype(np.float64) / rows
+def check_spacing(spacing: float, dtype: np.dtype) -> None:
+    """Raise BadInput if a spacing is no finite number in the working dtype."""
+    if not abs(spacing) <= float(np.finfo(dtype).max):
+        raise BadInput(f"the spacing {spacing:g} overflows {dtype}; use a smaller one, or float64")
+
+
+def column_mean_squares(backend: Operations, weight: Matrix) -> NDArray[np.float64]:
+    """The mean square of each column, summed in the dtype of W, divided in float64.
+
+    Raises:
+        BadInput: one that overflows, or nothing but zeros from a weight that is not zero.
+    """
+    rows, _ = backend.shape(weight)
+    squares = backend.column_inner(weight, weight).astype(np.float64) / rows
+    if not np.isfinite(squares).all():
+        j = int(np.argmin(np.isfinite(squares)))
+        dtype = backend.dtype(weight)
+        raise BadInput(f"the mean square of weight column {j} overflows {dtype}; scale it down")
+    if not squares.any() and backend.largest_magnitude(weight) > 0:
+        dtype = backend.dtype(weight)
+        raise BadInput(f"the squares of the weight underflow {dtype}; scale the weight up")
+    return squares

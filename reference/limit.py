@@ -44,5 +44,8 @@ def rate_limit(
     eigenvalues: NDArray[np.float64], weight_mean_square: float, distortion: float
 ) -> float:
     """Full reverse waterfilling at σ² and D, in bits per weight: 0 for W = 0, inf for D = 0."""
-    variances = np.maximum(eigenvalues, 0.0) * weight_mean_square
-    return allocate_distortion(variances, max(distortion, 0.0)).rate  # D ≥ 0 but for rounding
+    if weight_mean_square == 0:
+        return 0.0
+    # In units of σ², so that nothing overflows; D ≥ 0 but for rounding.
+    relative = max(distortion, 0.0) / weight_mean_square
+    return allocate_distortion(np.maximum(eigenvalues, 0.0), relative).rate

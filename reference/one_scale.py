@@ -48,9 +48,9 @@ from numpy.typing import NDArray
 from .codebooks import UniformLattice
 from .errors import BadInput
 from .grids import GridFormat, find_grid, find_grids, group_of_column, group_starts
-from .lattice import column_mean_squares, quantize_on_lattice
+from .lattice import quantize_on_lattice
 from .operations import Matrix
-from .preparation import Layer, check_finite, original_columns, rotated
+from .preparation import Layer, check_count, check_finite, original_columns, rotated
 from .rates import SideInformation, grid_rates, lattice_rates
 from .results import GridScales, LatticeScales, Quantized, finish
 from .rotation import Rotation
@@ -72,10 +72,9 @@ class Grouping:
     block_size: int = 128
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise BadInput(f"group_size is {self.size}; it must be at least 1")
-        if self.block_size < 1:
-            raise BadInput(f"block_size is {self.block_size}; it must be at least 1")
+        if self.size is not None:
+            check_count("group_size", self.size)
+        check_count("block_size", self.block_size)
         if self.static and self.size is None:
             raise BadInput("static_groups needs a group_size")
 
@@ -173,7 +172,7 @@ def _on_lattice(
         UniformLattice,
         choice,
         coarsest=2.0 * backend.largest_magnitude(problem.target) / smallest,
-        mean_squares=column_mean_squares(backend, problem.silenced),
+        weight=problem.silenced,
         diagonal=np.ones(columns),
         columns=columns,
         side_information=side_information,

@@ -122,6 +122,9 @@ def prepare(
         "cross_covariance": cross_covariance,
         "residual_covariance": residual_covariance,
     }
+    for name in ("weight", "covariance"):
+        if given[name] is None:
+            raise BadInput(f"{name} is missing")
     if (covariance_quantized is None) != (cross_covariance is None):
         there, missing = ("covariance_quantized", "cross_covariance")
         if covariance_quantized is None:
@@ -186,7 +189,9 @@ def _symmetric(name: str, matrix: Matrix, backend: Operations) -> Matrix:
             f"{name}[{j}, {j}] = {float(diagonal[j]):g} is negative; a diagonal element is the "
             "mean square of an input and cannot be"
         )
-    return backend.symmetrize(matrix)
+    symmetric = backend.symmetrize(matrix)
+    check_finite(backend, symmetric, f"the sum of {name} and its transpose")
+    return symmetric
 
 
 def live_features(diagonal: NDArray, threshold: float) -> NDArray[np.int64]:
@@ -203,7 +208,10 @@ def live_features(diagonal: NDArray, threshold: float) -> NDArray[np.int64]:
 def damping_amount(diagonal: NDArray, damping: float) -> float:
     """δ·mean(diag), what damping adds to each diagonal element; a host float64."""
     check_parameter("damping", damping, 0.0)
-    return damping * mean(diagonal)
+    amount = damping * mean(diagonal)
+    if not np.isfinite(amount):
+        raise BadInput("the mean diagonal of the covariance overflows; scale the covariance down")
+    return amount
 
 
 def damped(backend: Operations, matrix: Matrix, amount: float) -> Matrix:
@@ -271,6 +279,8 @@ def check_parameter(
     name: str, value: float, least: float, greatest: float = np.inf, exclusive: bool = False
 ) -> None:
     """Raise BadInput unless least ≤ value ≤ greatest (least < value if exclusive) and finite."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise BadInput(f"{name} is {value!r}; it must be a number")
     low = value > least if exclusive else value >= least
     if not (low and value <= greatest and np.isfinite(value)):
         relation = "above" if exclusive else "at least"
@@ -278,14 +288,23 @@ def check_parameter(
         raise BadInput(f"{name} is {value}; it must be {relation} {least:g}{upper}")
 
 
+def check_count(name: str, value: int) -> None:
+    """Raise BadInput unless value is a whole number of at least 1."""
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise BadInput(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
 @contextmanager
 def original_columns(original: NDArray[np.int64]) -> Iterator[None]:
-    """Inside, a CodeOverflow names the column by its number in the user's matrix."""
+    """Inside, an error that names a column names it by its number in the user's matrix."""
     try:
         yield
     except CodeOverflow as failure:
         column = int(original[failure.column])
         raise CodeOverflow(failure.row, column, failure.value) from None
+    except NotPositiveDefinite as failure:
+        pivot = int(original[failure.pivot])
+        raise NotPositiveDefinite(pivot, failure.value, failure.matrix, failure.remedy) from None
 
 
 def rotated(layer: Layer, rotation: Rotation | None) -> Layer:

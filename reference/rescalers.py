@@ -11,13 +11,14 @@ solution, and taking them by turns lowers D until nothing moves (∘ is the elem
     (Σ̂ ∘ (Pᵀ diag(t²) P) + ρ·I) g = diag(Pᵀ diag(t) C)             ρ = 10⁻⁸·mean|diagonal|
     t_i = (C diag(g) Pᵀ)_ii / ((P̃ Σ̂ P̃ᵀ)_ii + ρ')                  P̃ = P diag(g)
 
-with ρ' = 10⁻⁸ times the mean of that diagonal. Between the two, g is clipped to [-0.1, 1.5]: a
-column with few codes could ask for anything. Afterwards mean|t| = 1, the scale moves into g.
+with ρ' = 10⁻⁸ times the mean of that diagonal (t_i = 0 if nothing is left to divide by). Between
+the two, g is clipped to [-0.1, 1.5]: a column with few codes could ask for anything. Afterwards
+mean|t| = 1, the scale moves into g.
 
-**When it ends.** After a turn that changes D by less than 3·10⁻⁴ of itself, or 1000 turns. Rounding
-and ρ can make a step worse instead of better. If the g-step raises D by more than 10⁻⁶·|D|, the
-best of ½, ¼, ⅛, 1/16 of it is taken; if none of these lowers D, or a turn in which nothing was
-clipped raised D by that much, the state before the turn is the result.
+**When it ends.** After a turn that changes D by no more than 3·10⁻⁴ of itself, or 1000 turns.
+Rounding and ρ can make a step worse instead of better. If the g-step raises D by more than
+10⁻⁶·|D|, the best of ½, ¼, ⅛, 1/16 of it is taken; if none of these lowers D, or a turn in which
+nothing was clipped raised D by that much, the state before the turn is the result.
 
 All of it is in float64, whatever the working dtype: the inputs are widened exactly, and the results
 are rounded once. The floors ρ are relative, so scaling W changes nothing but the scale of D.
@@ -119,7 +120,7 @@ def rescale(problem: RescaleProblem, gains: Vector) -> tuple[Vector, Vector]:
         if _raised(D_next, D) and not was_clipped:
             break
         t, columns = _normalized(t_next, stepped)
-        settled = abs(D_next - D) < SETTLED * abs(D)
+        settled = abs(D_next - D) <= SETTLED * abs(D)
         D = D_next
         if settled:
             break
@@ -171,11 +172,13 @@ def _best_gains(problem: RescaleProblem, t: Vector) -> Vector:
     try:
         L = backend.cholesky(damped(backend, quadratic, floor))
     except NotPositiveDefinite as failure:
+        cause = "the covariance has negative eigenvalues: add to its diagonal"
+        if failure.value == 0:
+            cause = "no column with a code has energy in the covariance, or it underflows"
+        elif not np.isfinite(failure.value):
+            cause = "it overflows float64: scale the weight down"
         raise NotPositiveDefinite(
-            failure.pivot,
-            failure.value,
-            "the rescalers' system",
-            "the covariance has negative eigenvalues: add to its diagonal, or use no-rescale",
+            failure.pivot, failure.value, "the rescalers' system", f"{cause}; or use no-rescale"
         ) from None
     linear = backend.from_host(backend.column_inner(scaled, problem.target_moment)[None], float)
     forward = backend.solve(linear, L)
@@ -185,7 +188,9 @@ def _best_gains(problem: RescaleProblem, t: Vector) -> Vector:
 
 def _row_step(columns: _Columns) -> Vector:
     floor = FLOOR * mean(columns.energy)
-    return columns.cross / (columns.energy + floor)
+    energy = columns.energy + floor
+    there = energy != 0
+    return np.where(there, columns.cross / np.where(there, energy, 1.0), 0.0)
 
 
 def _normalized(t: Vector, columns: _Columns) -> tuple[Vector, _Columns]:

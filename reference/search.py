@@ -53,6 +53,7 @@ from .rates import RATE_MEASURES
 TOLERANCE = 0.005
 EVALUATIONS = 20
 LONGEST_STEP = 8.0
+LARGEST_RATE = 1e5  # far beyond any code; 2ˣ is evaluated up to |x| = 10⁶
 
 Codes = TypeVar("Codes")
 
@@ -86,7 +87,7 @@ class SpacingChoice:
         if (self.rate is None) == (self.step is None):
             raise BadInput("give either a rate or a step (the spacing itself), not both or neither")
         if self.rate is not None:
-            check_parameter("rate", self.rate, 0.0)
+            check_parameter("rate", self.rate, 0.0, LARGEST_RATE)
         if self.step is not None:
             check_parameter("step", self.step, 0.0, exclusive=True)
             if self.open_loop:

@@ -51,6 +51,7 @@ def next_power_of_two(length: int) -> int:
     return 1 << (length - 1).bit_length()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # an infinity is a result like any other
 def tree_sum(values: NDArray) -> NDArray:
     """Sum over the first axis in the order of this module.
 

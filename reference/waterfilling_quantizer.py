@@ -41,7 +41,7 @@ from .codebooks import ScaledLattice
 from .distortion import mean_square
 from .errors import BadInput
 from .histogram import column_histograms
-from .lattice import LatticeCodes
+from .lattice import LatticeCodes, check_spacing
 from .logarithm import decimal_sqrt, exact, to_float, working_precision
 from .numpy_operations import NUMPY
 from .operations import Operations
@@ -106,6 +106,7 @@ def waterfill(
         return np.flatnonzero((variances > c * c / 12.0) & (lengths > 0))
 
     def evaluate(c: float) -> Trial[LatticeCodes]:
+        check_spacing(c, lengths.dtype)
         active = active_at(c)
         values = backend.take(target, None, active)
         codes = backend.zeros(rows, len(active), np.int32)

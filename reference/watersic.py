@@ -55,7 +55,7 @@ from numpy.typing import DTypeLike, NDArray
 from .codebooks import ScaledLattice
 from .distortion import inner
 from .histogram import ColumnHistograms, column_histograms
-from .lattice import column_mean_squares, quantize_on_lattice
+from .lattice import quantize_on_lattice
 from .numpy_operations import NUMPY
 from .operations import Matrix, Operations
 from .preparation import (
@@ -205,7 +205,8 @@ def _quantize_live(
     number = diagonal.dtype.type
 
     def lattice(c: float) -> ScaledLattice:
-        return ScaledLattice(step=c, spacing=number(c) / diagonal, lmmse=lmmse)
+        with np.errstate(over="ignore"):  # an infinite spacing is found with what comes of it
+            return ScaledLattice(step=c, spacing=number(c) / diagonal, lmmse=lmmse)
 
     with original_columns(live):
         trial, rate_met = quantize_on_lattice(
@@ -215,7 +216,7 @@ def _quantize_live(
             lattice,
             choice,
             coarsest=2.0 * backend.largest_magnitude(target),
-            mean_squares=column_mean_squares(backend, layer.weight),
+            weight=layer.weight,
             diagonal=diagonal,
             columns=columns,
             side_information=side_information,
@@ -225,7 +226,8 @@ def _quantize_live(
     live_scale = trial.codes.gains.astype(number) * spacing
     if rescale and trial.codes.histograms.symbols.any():
         problem = _rescale_problem(layer, codes, spacing)
-        t, g = find_scales(problem, trial.codes.gains)
+        with original_columns(live):
+            t, g = find_scales(problem, trial.codes.gains)
         row_scale, live_scale = t.astype(number), (g * spacing.astype(np.float64)).astype(number)
     column_scale = np.zeros(columns, number)
     column_scale[live] = live_scale
