@@ -15,12 +15,14 @@ The subject:
 8. `waterfilling_quantizer`, `rotation`, `hadamard`, `haar`   another basis
 9. `search`, `lattice`       a spacing for a given rate
 10. `moments`, `mixing`, `budget`    where Σ comes from, and many layers at once
+11. `theory` and the modules it names    what all of this should cost, by formula
+12. `absmax`, `generic_product`      two factors quantised, without calibration
 
 The arithmetic that makes all of it the same on every machine:
 
-11. `sums`, `products`, `triangular`, `logarithm`, `histogram`
-12. `operations`, `numpy_operations`  what a backend must do, and the oracle that does it
-13. `preparation`, `results`, `errors`
+13. `sums`, `products`, `triangular`, `logarithm`, `histogram`
+14. `operations`, `numpy_operations`  what a backend must do, and the oracle that does it
+15. `preparation`, `results`, `errors`
 """
 
 from .errors import BadInput, CodeOverflow, NotPositiveDefinite, WaterlevelError
