@@ -337,20 +337,6 @@ def test_moments_that_do_not_span_the_space_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    generation.write_whole(path, b"old")
-
-    def fail(*_):
-        raise OSError("planted")
-
-    monkeypatch.setattr(generation.os, "replace", fail)
-    with pytest.raises(OSError, match="planted"):
-        generation.write_whole(path, b"new")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-    assert path.read_bytes() == b"old"
-
-
 @pytest.mark.parametrize("arguments", [["--full"], ["--full", "--output", str(LAYERS)]])
 def test_full_set_never_lands_among_the_bundled_layers(arguments, capsys):
     assert main(arguments) == 2

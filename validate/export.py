@@ -38,9 +38,9 @@ from .console import one_line
 from .golden.case import Case, Output, load_index
 from .judgement import Failure, Outcome
 from .layer_files import to_json
-from .real_layers.generation import write_whole
 from .runner import Subject
 from .selection import add_selection_arguments, selection_of
+from .whole_files import write_whole
 
 SUMMARY = "write golden cases as plain files, for programs in any language"
 INPUTS, OUTPUTS, DESCRIPTION, ERROR = (

@@ -27,8 +27,6 @@ import difflib
 import hashlib
 import json
 import os
-import secrets
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +39,7 @@ from safetensors.numpy import save_file
 
 from ..reference.errors import BadInput
 from ..reference.operations import Operations
+from .whole_files import replacing
 
 TENSORS = (
     "weight",
@@ -195,21 +194,9 @@ def write_tensors(
     digests = {name: sha256(tensor) for name, tensor in contiguous.items()}
     described = {**description, "tensors": digests}
     metadata = {METADATA: to_json(described)}
-    target = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
-    beside = target.parent / f".waterlevel-{secrets.token_hex(8)}"
     try:
-        created = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        permissions = stat.S_IMODE(os.fstat(created).st_mode)  # the library has its own idea
-        os.close(created)
-        try:
+        with replacing(path) as beside:
             save_file(contiguous, beside, metadata=metadata)
-            beside.chmod(permissions)
-            with beside.open("r+b") as file:
-                os.fsync(file.fileno())
-            os.replace(beside, target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
         raise OSError(f"output {path} cannot be written: {reason}") from error

@@ -51,7 +51,7 @@ from . import study_tables as tables
 from .backend_choice import add_backend_argument, choose_backend
 from .console import fail, one_line
 from .layer_files import LayerFile, check_target, covariance_of, read_layer, to_json
-from .real_layers.generation import write_whole
+from .whole_files import write_whole
 
 SUMMARY = "every method on real layers: rates, distortion, limit and gap in one table"
 RATES = "2,3,4"

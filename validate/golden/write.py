@@ -25,6 +25,7 @@ from ...backends import get
 from ...reference.errors import BadInput, WaterlevelError
 from ...reference.operations import CONTRACT_VERSION, Operations
 from .. import variants
+from ..whole_files import write_whole
 from .case import (
     GOLDEN,
     SIZES,
@@ -314,9 +315,9 @@ def _write_files(
 ) -> None:
     for name, arrays in tensors.items():
         contiguous = {key: np.array(array, order="C") for key, array in sorted(arrays.items())}
-        _replace(directory / name, save(contiguous))
+        write_whole(directory / name, save(contiguous))
     for name, text in texts.items():
-        _replace(directory / name, text.encode("utf-8"))
+        write_whole(directory / name, text.encode("utf-8"))
     for path in _stale(directory, tensors):
         path.unlink()
 
@@ -324,13 +325,3 @@ def _write_files(
 def _stale(directory: Path, tensors: Iterable[str]) -> list[Path]:
     present = set(tensors)
     return [path for path in directory.glob("*.safetensors") if path.name not in present]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

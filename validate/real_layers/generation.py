@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ...reference.errors import BadInput
+from ..whole_files import write_whole
 from .calibration import Moments, Recorder, describe, pack_lower
 from .models import Float32, LinearLayer, Model
 
@@ -219,17 +218,3 @@ def libraries() -> dict[str, str]:
         "blas": f"{blas['name']} {blas['version']}",
         "machine": platform.machine(),
     }
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file beside its place, then renames it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
