@@ -24,9 +24,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path):
-    with pytest.raises(KeyboardInterrupt), whole_files.replacing(tmp_path / "file") as beside:
-        beside.write_bytes(b"half")
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with whole_files.replacing(tmp_path / "file") as beside:
+            beside.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
