@@ -10,8 +10,8 @@ The JSON has no times in it, so that two machines that agree write the same resu
       probes      [{probe, operation, dtype, found, expected, passed}]
       levels      [{algorithm, level, cases, why}]
       results     [{case, status, outputs, error, differences, diagnosis, reason}], in the order of
-                  the index; `outputs` maps each output to the SHA-256 of its little-endian bytes in
-                  C order
+                  the index; `outputs` maps each exact output to the SHA-256 of its little-endian
+                  bytes in C order
 """
 
 from __future__ import annotations

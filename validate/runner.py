@@ -35,7 +35,7 @@ class Result:
 
     Attributes:
         status: PASSED, FAILED or SKIPPED. differences: one line each. diagnosis: lines, or ().
-        digests: SHA-256 of each output. error: what came in place of outputs, in one line.
+        digests: SHA-256 of each exact output. error: what came in place of outputs, in one line.
         seconds: how long it ran. reason: of a skip.
     """
 
@@ -161,7 +161,7 @@ def _run(
             FAILED if lines else PASSED,
             tuple(lines),
             tuple(diagnosis),
-            digests(outcome),
+            digests(case, outcome),
             describe_outcome(outcome),
             seconds,
         )
