@@ -28,7 +28,6 @@ def environment() -> dict[str, Any]:
         "cores": _cores(),
         "features": _numpy_features(),
         "system": platform.system(),
-        "release": platform.release(),
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "byte_order": sys.byteorder,

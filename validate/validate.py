@@ -25,9 +25,9 @@ from .export import outputs_subject
 from .golden.case import load_index
 from .layer_files import check_target, to_json
 from .progress import Progress
-from .real_layers.generation import write_whole
 from .runner import Subject, backend_subject, validate
 from .selection import add_selection_arguments, selection_of
+from .whole_files import write_whole
 
 SUMMARY = "probes and golden cases on every backend: what differs, and why"
 EXAMPLES = """\
