@@ -126,11 +126,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Job:
-    """All methods on the first `rows` rows (None: all) of a layer file at one rate."""
+    """All methods on the first `rows` rows (None: all) of a layer file at every rate."""
 
     path: Path
     rows: int | None
-    rate: float
+    rates: tuple[float, ...]
     backend: str
 
 
@@ -181,11 +181,11 @@ def run(arguments: argparse.Namespace) -> int:
     layers = [describe_layer(read_layer(path), rows) for path in paths]
     choice = choose_backend(arguments.backend)
     backend = arguments.backend or choice.backend.name
-    jobs = [Job(path, rows, rate, backend) for path in paths for rate in rates]
+    jobs = [Job(path, rows, tuple(rates), backend) for path in paths]
     workers = 1 if choice.backend.name != "numpy" else min(workers or cores(), len(jobs))
     found = iter(measure_all(jobs, workers))
     for layer in layers:
-        layer["results"] = [asdict(result) for _ in rates for result in next(found)]
+        layer["results"] = [asdict(result) for result in next(found)]
 
     report = {
         "methods": list(METHODS),
@@ -288,7 +288,7 @@ def measure_all(jobs: Sequence[Job], workers: int) -> list[list[Result]]:
     """`measure` for every job, in their order, with progress on a terminal."""
     # disable=None: no bar where standard error is not a terminal.
     bar = tqdm(
-        total=len(jobs), desc="study", unit="table", leave=False, disable=None, file=sys.stderr
+        total=len(jobs), desc="study", unit="layer", leave=False, disable=None, file=sys.stderr
     )
     results = []
     with bar, _mapped(jobs, workers) as measured:
@@ -323,7 +323,7 @@ def _end_at_once_when_interrupted() -> None:
 
 
 def measure(job: Job) -> list[Result]:
-    """Quantise by every method, in the order of METHODS.
+    """Quantise at every rate by every method, in the order of METHODS.
 
     Raises:
         BadInput: whatever a method refuses, with the file in front.
@@ -332,7 +332,9 @@ def measure(job: Job) -> list[Result]:
     try:
         subject = _subject(layer, job.rows, get(job.backend))
         return [
-            _result(name, job.rate, method(subject, job.rate)) for name, method in METHODS.items()
+            _result(name, rate, method(subject, rate))
+            for rate in job.rates
+            for name, method in METHODS.items()
         ]
     except WaterlevelError as error:
         raise BadInput(f"{job.path}: {error}") from None
