@@ -17,8 +17,7 @@ from waterlevel.reference.numpy_operations import NUMPY, NumpyOperations
 from waterlevel.validate import validate as command
 from waterlevel.validate.command_line import main
 from waterlevel.validate.export import export_case
-from waterlevel.validate.golden.case import load_index
-from waterlevel.validate.golden.write import expected_error
+from waterlevel.validate.golden.case import expected_error, load_index
 from waterlevel.validate.judgement import run_case
 
 EXAMPLE = "waterlevel.validate.example_backend:Backend"

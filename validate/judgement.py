@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from ..reference.errors import WaterlevelError
 from ..reference.operations import Operations
-from .comparison import describe_shape
 from .console import one_line
-from .golden.case import Case, ExpectedError, sha256
+from .golden.case import Case, ExpectedError, expected_error, sha256
 from .golden.check import differences
 from .golden.execute import execute
-from .golden.write import expected_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +52,7 @@ def judge(case: Case, outcome: Outcome) -> list[str]:
         return [f"{case.id}: refused with {_describe(found)}, expected {wanted}: {outcome}"]
     if case.error is not None:
         return [f"{case.id}: was accepted, expected {_describe(case.error)}"]
-    outputs = {name: np.asarray(array) for name, array in outcome.items()}
-    for name, output in case.outputs.items():
-        if output.kind == "tolerance" and name in outputs and outputs[name].shape != ():
-            shape = describe_shape(outputs[name].shape)
-            return [f"{case.id}: {name} has shape {shape}, expected a number, shape ()"]
-    return differences(case, outputs)
+    return differences(case, {name: np.asarray(array) for name, array in outcome.items()})
 
 
 def digests(case: Case, outcome: Outcome) -> dict[str, str]:

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ...data import GOLDEN
-from ...reference.errors import BadInput
+from ...reference.errors import BadInput, WaterlevelError
 from .recipes import make
 
 TIERS = ("order-free", "order", "rounding", "semantics", "real", "invalid")
@@ -81,6 +81,26 @@ class ExpectedError:
 
     type: str
     fields: Mapping[str, int | str] = field(default_factory=dict)
+
+
+def expected_error(error: WaterlevelError) -> ExpectedError:
+    """The type of an error and those of its attributes that are numbers."""
+    found: dict[str, int | str] = {}
+    for name, value in sorted(vars(error).items()):
+        if isinstance(value, float):
+            found[name] = hexadecimal(value)
+        elif isinstance(value, int):
+            found[name] = value
+    return ExpectedError(type(error).__name__, found)
+
+
+def hexadecimal(value: float) -> str:
+    """As C's %a, with "nan" for every NaN.
+
+    >>> hexadecimal(-3.0), hexadecimal(float("inf"))
+    ('-0x1.8000000000000p+1', 'inf')
+    """
+    return value.hex()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 
 from ...reference.errors import WaterlevelError
 from ...reference.operations import Operations
-from ..comparison import compare_bits
-from .case import Bits, Case, Digest, Expected, ExpectedError, Tolerance, sha256
+from ..comparison import compare_bits, describe_shape
+from .case import (
+    Bits,
+    Case,
+    Digest,
+    Expected,
+    ExpectedError,
+    Tolerance,
+    expected_error,
+    sha256,
+)
 from .execute import Outputs, execute
-from .write import expected_error
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,9 @@ def _differs(case: Case, name: str, expected: Expected, actual: NDArray) -> list
         difference = compare_bits(expected.array, actual)
         return [] if difference is None else [difference.message(case.id, name)]
     if isinstance(expected, Tolerance):
+        if actual.shape != ():
+            shape = describe_shape(actual.shape)
+            return [f"{case.id}: {name} has shape {shape}, expected a number, shape ()"]
         if abs(float(actual) - expected.value) <= expected.bound:
             return []
         return [

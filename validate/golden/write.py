@@ -35,6 +35,7 @@ from .case import (
     Output,
     TensorStore,
     check_index,
+    expected_error,
     load_index,
     sha256,
 )
@@ -160,26 +161,6 @@ def _outcome(
         return execute(case, inputs, backend)
     except WaterlevelError as error:
         return expected_error(error)
-
-
-def expected_error(error: WaterlevelError) -> ExpectedError:
-    """The type of an error and those of its attributes that are numbers."""
-    found: dict[str, int | str] = {}
-    for name, value in sorted(vars(error).items()):
-        if isinstance(value, float):
-            found[name] = hexadecimal(value)
-        elif isinstance(value, int):
-            found[name] = value
-    return ExpectedError(type(error).__name__, found)
-
-
-def hexadecimal(value: float) -> str:
-    """As C's %a, with "nan" for every NaN.
-
-    >>> hexadecimal(-3.0), hexadecimal(float("inf"))
-    ('-0x1.8000000000000p+1', 'inf')
-    """
-    return value.hex()
 
 
 def _agree(
