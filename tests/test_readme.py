@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from waterlevel.data import LAYERS
+from waterlevel.reference import NUMPY
 from waterlevel.validate import study
 from waterlevel.validate.command_line import main, parser
+from waterlevel.validate.golden.case import SIZES, load_index
+from waterlevel.validate.probes import inquiries
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -68,7 +71,9 @@ def assert_same(
 
 def test_every_command_is_understood():
     found = commands()
-    assert {"study", "quantize", "backends"} <= {arguments[0] for arguments in found}
+    assert {"validate", "study", "quantize", "compare", "export", "golden", "backends"} <= {
+        arguments[0] for arguments in found
+    }
     for arguments in found:
         parser().parse_args(arguments)
 
@@ -130,5 +135,19 @@ def test_modules_of_the_reading_order_exist():
 
 
 def test_excerpts_fit_on_a_terminal():
-    assert len(blocks("text")) == 2
+    assert len(blocks("text")) == 3
     assert max(len(line) for block in blocks("text") for line in block.splitlines()) <= 100
+
+
+def test_counts_of_questions_and_cases():
+    """What `validate` is said to print, counted."""
+    cases = load_index().cases
+    by_size = {size: sum(case.size == size for case in cases) for size in SIZES}
+    questions = len(list(inquiries(NUMPY)))
+    usual, large = by_size["small"] + by_size["medium"], by_size["large"]
+    for backend in ("numpy", "numba"):
+        line = f"{backend} keeps the contract: {questions} probes, {usual} cases passed, 0 failed, "
+        assert line + f"{large} skipped, " in README
+    assert f"(The {large} are the largest" in README
+    assert f"asks a backend {questions} questions" in README
+    assert f"holds {len(cases)} cases" in README.replace("\n  ", " ")
