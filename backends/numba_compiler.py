@@ -1,16 +1,24 @@
 """How this backend compiles: the decorators of its kernels, and the loop that is shared by threads.
 
 Division by zero follows IEEE 754, nothing may be reordered or fused, compiled code is kept on disk.
-Numba compiles a kernel for the types of its arguments at its first call.
+Numba compiles a kernel for the types of its arguments at its first call: every combination of types
+once, and a constant in a call or the index of a `prange` counts as a type of its own. So kernels
+pass variables, and `np.int64(t)`. The code in a parallel loop is optimised three times over, which
+is why there are few of them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+
+from ..reference import sums
 
 Array = NDArray[Any]
 
@@ -19,14 +27,45 @@ Array = NDArray[Any]
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _numba: Any = import_module("numba")
-_options = {
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": False,
-    "nogil": True,
-    "no_cfunc_wrapper": True,
-}
-
-serial = _numba.njit(**_options)
-parallel = _numba.njit(parallel=True, **_options)
 prange = _numba.prange
+
+
+def _digest() -> str:
+    """Of all source that machine code of this backend is made of."""
+    here = Path(__file__).parent
+    digest = sha256()
+    for source in (*sorted(here.glob("numba_*.py")), Path(sums.__file__)):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCE = _digest()
+
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Numba's decorator for a kernel.
+
+    Its cache drops machine code when the file changes in which the kernel stands, but keeps it when
+    something changes that the kernel imports: after an update of this package old machine code
+    would run. So the stamp that it compares is the digest of all source instead.
+    """
+    decorate = _numba.njit(
+        cache=True,
+        error_model="numpy",
+        fastmath=False,
+        nogil=True,
+        no_cfunc_wrapper=True,
+        **options,
+    )
+
+    def decorated(function: Callable[..., Any]) -> Any:
+        kernel = decorate(function)
+        kernel._cache._cache_file._source_stamp = _SOURCE
+        return kernel
+
+    return decorated
+
+
+serial = _compiled(no_cpython_wrapper=True)  # called by other kernels alone
+entry = _compiled()
+parallel = _compiled(parallel=True)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ..reference import histogram as reference
 from ..reference.histogram import ColumnHistograms
-from .numba_compiler import Array, serial
+from .numba_compiler import Array, entry
 
 COLUMNS = 16  # a cache line of each row
 
 
-@serial
+@entry
 def count_codes(codes: Array, least: Array, offsets: Array, table: Array) -> None:
     """How often each code occurs: that of column j at offsets[j] + (code - least[j])."""
     columns = codes.shape[1]

@@ -2,8 +2,7 @@
 
 Tile t of a packed buffer holds for each step k its `lanes` numbers side by side (`numba_tiles`). A
 step is a column of the matrix and the lanes are rows, or the other way round. Where a tile reaches
-over the edge of the matrix it is filled with +0.0, and so are the steps from the last one up to
-`depth`.
+over the edge of the matrix it is filled with +0.0.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def packed_buffer(length: int, depth: int, dtype: DTypeLike) -> NDArray:
 
 
 @serial
-def _pack_tile(
+def pack_tile(
     flat: Array,
     origin: int,
     lane: int,
@@ -38,12 +37,12 @@ def _pack_tile(
     sign: float,
     packed: Array,
     base: int,
-    depth: int,
 ) -> None:
+    """Packs one tile of `pack`, of which `present` lanes are there, at `base`."""
     width = lanes(packed)
-    packed[base + steps * width : base + depth * width] = 0
     if present < width:
-        packed[base : base + steps * width] = 0
+        for i in range(base, base + steps * width):
+            packed[i] = 0
     for k0 in range(0, steps, BLOCK):
         for l in range(present):
             for k in range(k0, min(k0 + BLOCK, steps)):
@@ -69,8 +68,8 @@ def pack(
     width = lanes(packed)
     flat = matrix.reshape(-1)
     for t in prange((count + width - 1) // width):
-        first = t * width
-        _pack_tile(
+        first = np.int64(t) * width
+        pack_tile(
             flat,
             origin + first * lane,
             lane,
@@ -80,7 +79,6 @@ def pack(
             sign,
             packed,
             first * depth,
-            depth,
         )
 
 
@@ -115,7 +113,7 @@ def pack_columns(
 
 
 @serial
-def _unpack_tile(
+def unpack_tile(
     packed: Array,
     base: int,
     flat: Array,
@@ -125,27 +123,9 @@ def _unpack_tile(
     step: int,
     steps: int,
 ) -> None:
+    """Writes rows back: the inverse of `pack_tile`."""
     width = lanes(packed)
     for k0 in range(0, steps, BLOCK):
         for l in range(present):
             for k in range(k0, min(k0 + BLOCK, steps)):
                 flat[origin + l * lane + k * step] = packed[base + k * width + l]
-
-
-@parallel
-def unpack(
-    packed: Array, depth: int, matrix: Array, origin: int, count: int, step: int, steps: int
-) -> None:
-    """Writes rows back: the inverse of `pack` with lanes that are rows."""
-    width, lane = lanes(packed), matrix.shape[1]
-    flat = matrix.reshape(-1)
-    for t in prange((count + width - 1) // width):
-        first = t * width
-        present = min(width, count - first)
-        _unpack_tile(packed, first * depth, flat, origin + first * lane, lane, present, step, steps)
-
-
-def unpack_rows(packed: NDArray, depth: int, matrix: NDArray, columns: range, rows: range) -> None:
-    """The inverse of `pack_rows`."""
-    origin = rows.start * matrix.shape[1] + columns.start
-    unpack(packed, depth, matrix, origin, len(rows), columns.step, len(columns))

@@ -18,7 +18,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .numba_compiler import Array, parallel, prange, serial
+from .numba_compiler import Array, entry, parallel, prange, serial
+from .numba_lanes import divide_step
+from .numba_packing import pack_tile, unpack_tile
 from .numba_tiles import ROWS, lanes, subtract_row, subtract_tile
 
 PANEL = 128  # columns finished before the ones outside are touched: a multiple of BLOCK
@@ -88,38 +90,44 @@ def subtract_within(
 
 
 @serial
-def _solve_tile(
-    panel: Array,
-    coupling: Array,
-    steps: int,
-    t: int,
-) -> None:
+def _solve_tile(panel: Array, base: int, coupling: Array, steps: int) -> None:
     width = lanes(panel)
-    base = t * DEPTH * width
     for first in range(0, steps, BLOCK):
         stop = min(first + BLOCK, steps)
         subtract_before(panel, base, first, stop, coupling)
         for k in range(first, stop):
             subtract_within(panel, base, first, k, coupling)
-            diagonal = coupling[k * PANEL + k]
-            for l in range(base + k * width, base + (k + 1) * width):
-                panel[l] = panel[l] / diagonal
+            divide_step(panel, base + k * width, coupling[k * PANEL + k])
 
 
 @parallel
 def solve_panel(
-    panel: Array,
-    coupling: Array,
+    matrix: Array,
+    row: int,
+    column: int,
+    step: int,
     steps: int,
-    tiles: int,
+    coupling: Array,
+    panel: Array,
+    depth: int,
 ) -> None:
-    """Finishes each column by a division by the diagonal of the coupling."""
-    flat = coupling.reshape(-1)
-    for t in prange(tiles):
-        _solve_tile(panel, flat, steps, t)
+    """Finishes columns by a division by the diagonal of the coupling, in the matrix and in `panel`.
+
+    The rows are those from `row` on, step k is column + k·step.
+    """
+    width, lane = lanes(panel), matrix.shape[1]
+    flat, couplings = matrix.reshape(-1), coupling.reshape(-1)
+    count = len(matrix) - row
+    for t in prange((count + width - 1) // width):
+        first = np.int64(t) * width
+        base, present = first * depth, min(width, count - first)
+        origin = (row + first) * lane + column
+        pack_tile(flat, origin, lane, present, step, steps, flat.dtype.type(1), panel, base)
+        _solve_tile(panel, base, couplings, steps)
+        unpack_tile(panel, base, flat, origin, lane, present, step, steps)
 
 
-@serial
+@entry
 def factor_panel(
     coupling: Array,
     steps: int,

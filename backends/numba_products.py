@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .numba_compiler import Array, serial
+from .numba_compiler import Array, entry
 from .numba_packing import (
     pack_columns,
     pack_rows,
@@ -24,7 +24,7 @@ from .numba_updates import update, whole_extents
 DEPTH = 256  # steps packed at a time: a tile of them fits in a core's nearest cache
 
 
-@serial
+@entry
 def nonzero_extents(packed: Array, depth: int, steps: int, extents: Array) -> None:
     """Writes for each tile the first step that is not all zeros and the one after the last."""
     width = lanes(packed)

@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reference.sums import CHUNK
-from .numba_compiler import Array, parallel, prange, serial
+from .numba_compiler import Array, entry, parallel, prange, serial
 from .numba_trees import fold, fold_partials
 
 WIDTH = 32  # sums formed side by side: some cache lines of each row
-PLACES = 256  # buffers, and shares of the work: a few for each thread
 ROWS = 16  # that share a buffer
 
 
@@ -20,32 +19,29 @@ def _inner(
     right: Array,
     origin: int,
     width: int,
-    lane: int,
     length: int,
     step: int,
     buffer: Array,
     partials: Array,
 ) -> None:
-    """Sum w of `length` products, number i of which is at origin + w·lane + i·step."""
+    """`width` neighbouring sums of `length` products each, `step` apart, by way of a buffer."""
+    flat = buffer.reshape(-1)
     chunks = (length + CHUNK - 1) // CHUNK
     for chunk in range(chunks):
         first = origin + chunk * CHUNK * step
         count = min(CHUNK, length - chunk * CHUNK)
-        for i in range(count):
-            at = first + i * step
-            if lane == 1:  # a loop over neighbours, which the compiler turns into vectors
-                for w in range(width):
-                    buffer[i * width + w] = left[at + w] * right[at + w]
-            else:
-                for w in range(width):
-                    buffer[i * width + w] = left[at + w * lane] * right[at + w * lane]
-        fold(buffer, 0, count, width)
+        runs, run = (1, count) if step == 1 else (count, width)  # of neighbours in memory
+        for i in range(runs):
+            for w in range(run):
+                at = first + i * step + w
+                flat[i * buffer.shape[1] + w] = left[at] * right[at]
+        fold(buffer, count)
         for w in range(width):
-            partials[chunk * width + w] = buffer[w]
-    fold_partials(partials, chunks, width)
+            partials[chunk, w] = buffer[0, w]
+    fold_partials(partials, chunks)
 
 
-@parallel
+@entry
 def inner(
     left: Array,
     right: Array,
@@ -53,28 +49,30 @@ def inner(
     lane: int,
     length: int,
     step: int,
-    buffers: Array,
+    buffer: Array,
     partials: Array,
 ) -> None:
-    """Writes the sums of `length` products each; see `_inner`. A buffer serves many of them."""
+    """Writes sums of `length` products; number i of sum w is at w·lane + i·step.
+
+    As many sums are formed side by side as the buffer has columns.
+    """
     flat_left, flat_right = left.reshape(-1), right.reshape(-1)
-    for place in prange(len(buffers)):
-        for first in range(place * WIDTH, len(sums), len(buffers) * WIDTH):
-            width = min(WIDTH, len(sums) - first)
-            buffer, partial = buffers[place], partials[place]
-            _inner(flat_left, flat_right, first * lane, width, lane, length, step, buffer, partial)
-            for w in range(width):
-                sums[first + w] = partial[w]
+    side_by_side = buffer.shape[1]
+    for first in range(0, len(sums), side_by_side):
+        width = min(side_by_side, len(sums) - first)
+        _inner(flat_left, flat_right, first * lane, width, length, step, buffer, partials)
+        for w in range(width):
+            sums[first + w] = partials[0, w]
 
 
 def _inner_products(
     left: NDArray, right: NDArray, count: int, lane: int, length: int, step: int
 ) -> NDArray:
     sums = np.empty(count, left.dtype)
-    places = min(PLACES, -(-count // WIDTH))
-    buffers = np.empty((places, CHUNK * WIDTH), left.dtype)
-    partials = np.zeros((places, (length // CHUNK + 1) * WIDTH), left.dtype)
-    inner(left, right, sums, lane, length, step, buffers, partials)
+    width = 1 if step == 1 else WIDTH
+    buffer = np.zeros((CHUNK, width), left.dtype)
+    partials = np.zeros((length // CHUNK + 1, width), left.dtype)
+    inner(left, right, sums, lane, length, step, buffer, partials)
     return sums
 
 
@@ -113,11 +111,11 @@ def _grid_error(
             if level - level == 0:
                 level = min(max(level, number(0)), maximum)
             d = abs(scale * (level - origin) - x)
-            buffer[j] = d * d * np.sqrt(d)
-        fold(buffer, 0, count, 1)
-        partials[chunk] = buffer[0]
-    fold_partials(partials, chunks, 1)
-    return partials[0]
+            buffer[j, 0] = d * d * np.sqrt(d)
+        fold(buffer, count)
+        partials[chunk, 0] = buffer[0, 0]
+    fold_partials(partials, chunks)
+    return partials[0, 0]
 
 
 @parallel
@@ -130,8 +128,8 @@ def _grid_errors(
     rows, n = matrix.shape
     errors = np.empty(rows, matrix.dtype)
     for block in prange((rows + ROWS - 1) // ROWS):
-        buffer = np.empty(CHUNK, matrix.dtype)
-        partials = np.zeros((n + CHUNK - 1) // CHUNK + 1, matrix.dtype)
+        buffer = np.empty((CHUNK, 1), matrix.dtype)
+        partials = np.zeros(((n + CHUNK - 1) // CHUNK + 1, 1), matrix.dtype)
         for row in range(block * ROWS, min(rows, (block + 1) * ROWS)):
             errors[row] = _grid_error(matrix, row, scale[row], zero[row], maximum, buffer, partials)
     return errors

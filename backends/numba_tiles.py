@@ -15,9 +15,6 @@ c + a·b = c - (-a)·b bit for bit, signs of zeros included, so one kernel serve
 `lanes` numbers side by side: element (k, l) of tile t is at (t·depth + k)·lanes + l. `factors` are
 read one by one, 8 neighbours a step, so they may come from such a buffer too (a tile has lanes/8
 groups of 8). Both may come from the rows of a small matrix.
-
-Numba's cache on disk notices a change of the file in which a kernel stands, not of the files it
-imports: after a change here, delete `__pycache__`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from .numba_packing import (
     pack_rows,
     packed_buffer,
     tiles_for,
-    unpack_rows,
 )
 from .numba_panels import DEPTH, PANEL, coupling_block, factor_panel, solve_panel
 from .numba_tiles import ROWS, tile_lanes
@@ -43,9 +42,7 @@ def cholesky(matrix: NDArray) -> NDArray:
             raise NotPositiveDefinite(first + pivot, float(coupling[pivot, pivot]), "matrix")
         L[first:stop, first:stop] = coupling[:steps, :steps].T
         if stop < n:
-            pack_rows(L, range(first, stop), range(stop, n), panel, DEPTH)
-            solve_panel(panel, coupling, steps, tiles)
-            unpack_rows(panel, DEPTH, L, range(first, stop), range(stop, n))
+            solve_panel(L, stop, first, 1, steps, coupling, panel, DEPTH)
             extents = whole_extents(tiles, steps)
             update(
                 *(L, range(stop, n), range(stop, n)),
@@ -67,9 +64,8 @@ def solve(target: NDArray, factor: NDArray) -> NDArray:
     for first in range(0, n if rows else 0, PANEL):
         stop = min(first + PANEL, n)
         steps = stop - first
-        pack_rows(X, range(first, stop), range(rows), panel, DEPTH)
-        solve_panel(panel, coupling_block(factor[first:stop, first:stop].T), steps, tiles)
-        unpack_rows(panel, DEPTH, X, range(first, stop), range(rows))
+        coupling = coupling_block(factor[first:stop, first:stop].T)
+        solve_panel(X, 0, first, 1, steps, coupling, panel, DEPTH)
         if stop < n:
             pack_rows(factor, range(first, stop), range(stop, n), packed, DEPTH)
             update(
@@ -90,9 +86,8 @@ def solve_reversed(target: NDArray, factor: NDArray, start: int, stop: int) -> N
         first = max(end - PANEL, 0)
         steps = end - first
         descending = range(end - 1, first - 1, -1)
-        pack_rows(X, descending, range(rows), panel, DEPTH)
-        solve_panel(panel, coupling_block(L[first:end, first:end][::-1, ::-1]), steps, tiles)
-        unpack_rows(panel, DEPTH, X, descending, range(rows))
+        coupling = coupling_block(L[first:end, first:end][::-1, ::-1])
+        solve_panel(X, 0, end - 1, -1, steps, coupling, panel, DEPTH)
         if first > 0:
             pack_columns(L, descending, range(first), packed, DEPTH)
             update(

@@ -60,9 +60,10 @@ def _update_tile(
     """One tile: in place if it is whole, else by way of the buffer `edge`."""
     width = lanes(left)
     whole = rows == ROWS and columns == width
-    target, at, row = (flat, place, stride) if whole else (edge, 0, width)
+    start = np.int64(0)
+    target, at, row = (flat, place, stride) if whole else (edge, start, width)
     if not whole:
-        _copy_tile(flat, place, stride, edge, 0, width, rows, columns)
+        _copy_tile(flat, place, stride, edge, start, width, rows, columns)
     if weights is None:
         subtract_tile(target, at, row, right, right_at, width, left, left_at, width, steps, weights)
     else:
@@ -70,7 +71,7 @@ def _update_tile(
             target, at, row, right, right_at, width, left, left_at, width, steps, weights
         )
     if not whole:
-        _copy_tile(edge, 0, width, flat, place, stride, rows, columns)
+        _copy_tile(edge, start, width, flat, place, stride, rows, columns)
 
 
 @serial

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from waterlevel import backends
 from waterlevel.backends.numba_operations import NumbaOperations
-from waterlevel.reference import hadamard, watersic
+from waterlevel.reference import hadamard, sums, watersic
 from waterlevel.reference.codebooks import AffineGrid, FloatGrid, ScaledLattice, UniformLattice
 from waterlevel.reference.errors import CodeOverflow, NotPositiveDefinite
 from waterlevel.reference.formats import FORMATS
@@ -363,6 +365,41 @@ def test_a_fused_multiply_add_is_noticed(machine_code):
     if platform.machine() == "x86_64" and "+fma" not in features:
         pytest.skip("the processor compiled for has no fused multiply-add")
     assert machine_code["planted"]["fused"]
+
+
+# Compiled code on disk ---------------------------------------------------------------------------
+
+SUM_OF_TWO = """
+import json, numpy, sys
+from waterlevel.backends import numba_sums
+found = numba_sums.column_inner(numpy.array([[1.0], [2.0]]), numpy.ones((2, 1)))
+stats = numba_sums.inner.stats
+json.dump([found[0], len(stats.cache_hits), len(stats.cache_misses)], sys.stdout)
+"""
+
+
+def test_machine_code_is_as_new_as_all_of_the_source(tmp_path):
+    """What a kernel imports may change alone, as in an update of the package."""
+    for part, module in {"reference": sums, "backends": backends}.items():
+        shutil.copytree(Path(module.__file__).parent, tmp_path / "waterlevel" / part)
+
+    def run() -> list:
+        ran = subprocess.run(
+            [sys.executable, "-c", SUM_OF_TWO],
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
+    assert run() == [3.0, 0, 1]
+    assert run() == [3.0, 1, 0]
+    trees = tmp_path / "waterlevel" / "backends" / "numba_trees.py"
+    source = trees.read_text()
+    assert source.count("flat[i] += flat[") == 1
+    trees.write_text(source.replace("flat[i] += flat[", "flat[i] -= flat["))
+    assert run() == [-1.0, 0, 1]
 
 
 # Availability ------------------------------------------------------------------------------------
