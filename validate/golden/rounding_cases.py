@@ -26,6 +26,7 @@ def rounding_cases() -> Iterator[Definition]:
         yield from subnormal_cases(dtype)
         yield from signed_zero_cases(dtype)
         yield from _quotients(dtype)
+        yield from _gains(dtype)
         yield from _limits(dtype)
     yield from _conversions()
 
@@ -321,18 +322,19 @@ def _quotients(dtype: str) -> Iterator[Definition]:
         (flags.DIVISION, flags.TIE, flags.HALF_EVEN),
         changed_by=changed,
     )
+    number = np.dtype(dtype).type
+    lengths = np.array([3, 5, 7, 11, 13], dtype)
+    halves = (integers(334, [6, 5], -30, 30, 0, dtype) * 2 + 1) / number(2)
     yield Definition(
         "sic",
         "rounding",
         "two-divisions-6x5",
         dtype,
-        "y/l and then /α: two quotients, not y/(l·α)",
-        {
-            "target": bell(334, [6, 5], 4, dtype),
-            "factor": factor(335, 5, dtype),
-        },
+        "y/l and then /α, ties again: two quotients, not y/(l·α)",
+        {"target": halves * number(0.3) * lengths, "factor": np.diag(lengths)},
         {"codebook": "uniform", "spacing": 0.3, "start": 0, "stop": 5},
-        flagged,
+        (flags.DIVISION, flags.TIE),
+        changed_by=("product-of-divisors",),
     )
     diagonal = np.abs(bell(336, [24], 0, dtype)) + np.dtype(dtype).type(0.1)
     yield Definition(
@@ -358,6 +360,21 @@ def _quotients(dtype: str) -> Iterator[Definition]:
         {"maximum": 15},
         (flags.SQRT, flags.DIVISION, flags.FUSED),
         changed_by=("fused-multiply-add",),
+    )
+
+
+def _gains(dtype: str) -> Iterator[Definition]:
+    target = np.array([[2.2, 0.3, -1.4], [-0.9, -0.2, 3.1]], dtype)
+    yield Definition(
+        "sic",
+        "semantics",
+        "gain-of-a-column-of-zeros-2x3",
+        dtype,
+        "no code of column 1 is other than 0: there is nothing to scale, and γ = 0",
+        {"target": target, "spacing": np.ones(3, dtype)},
+        {"codebook": "scaled", "step": 1.0, "lmmse": True, "start": 0, "stop": 3},
+        (flags.GAIN,),
+        changed_by=("unit-gain-of-zeros",),
     )
 
 
