@@ -16,6 +16,7 @@ from importlib.metadata import version
 from ..reference.errors import WaterlevelError
 from ..reference.operations import CONTRACT_VERSION
 from . import compare, export, list_backends, quantize, study, validate
+from .claims import command as claims
 from .console import BadUsage, Parser, describe, fail, settle_output
 from .golden import command as golden
 
@@ -24,6 +25,7 @@ COMMANDS = {
     "validate": validate,
     "quantize": quantize,
     "study": study,
+    "claims": claims,
     "compare": compare,
     "export": export,
     "golden": golden,

@@ -1,0 +1,37 @@
+"""The experiments, in the order in which they are told."""
+
+from __future__ import annotations
+
+from . import (
+    adversary,
+    basis,
+    families,
+    high_rate,
+    low_rate,
+    one_table,
+    recursion,
+    rotated_diagonals,
+    rotation,
+    scalar_waterfilling,
+)
+from .finding import Finding
+from .laboratory import Laboratory
+
+EXPERIMENTS = (
+    high_rate.find,
+    basis.find,
+    adversary.find,
+    rotation.find,
+    rotated_diagonals.find,
+    scalar_waterfilling.find,
+    one_table.find,
+    low_rate.find,
+    basis.find_at_low_rate,
+    families.find,
+    recursion.find,
+)
+
+
+def find_all(laboratory: Laboratory) -> list[Finding]:
+    """Every claim with its verdict."""
+    return [find(laboratory) for find in EXPERIMENTS]

@@ -1,0 +1,77 @@
+"""Claim 7: with one table for all codes WaterSIC loses its advantage; 16 classes recover it.
+
+The advantage is GPTQ's gap minus WaterSIC's at the same rate_column. What a coarser table costs is
+its entropy minus rate_column, both corrected for counting, no side information. The theory: one
+table costs at most ½ log2(AM/GM) of L_kk², which is the advantage at high rate.
+"""
+
+from __future__ import annotations
+
+from .estimate import Estimate
+from .finding import ABOVE, AT_MOST, Finding, Row, decided, verdict
+from .laboratory import Laboratory
+from .measure import GPTQ, WATERSIC, Measurement, true_gap
+from .subjects import CONDITIONS, flat, layer_input, real, remarks, synthetic, synthetic_input
+
+CLAIMED, ABOUT = 0.015, 0.0005
+ADVANTAGE, ONE, SIXTEEN = ": advantage", ": one table", ": 16 classes"
+
+
+def find(laboratory: Laboratory) -> Finding:
+    """The verdict on claim 7."""
+    rows: list[Row] = []
+    shares, costs = [], []
+    for label, moments in {**synthetic(laboratory), **real(laboratory)}.items():
+        for name, value in ((ADVANTAGE, None), (ONE, _one_table), (SIXTEEN, _sixteen)):
+            for rate in laboratory.rates(moments, WATERSIC):
+                measured = (
+                    laboratory.difference(moments, (False, GPTQ), (False, WATERSIC), rate, true_gap)
+                    if value is None
+                    else laboratory.estimate(moments, False, WATERSIC, rate, value)
+                )
+                if measured is None:
+                    continue
+                full = f"{label}{name}"
+                if value is None:
+                    rows.append(Row(full, rate, measured))
+                elif value is _one_table:
+                    rows.append(decided(full, rate, 0.0, measured, ABOVE))
+                    shares.append((_find(rows, label, rate), measured, rate))
+                else:
+                    rows.append(decided(full, rate, CLAIMED, measured, AT_MOST, ABOUT))
+                    costs.append(measured.mean)
+    lost = [one.mean / advantage.mean for advantage, one, _ in shares if advantage.mean > 0]
+    return Finding(
+        name="claim 7",
+        claim="With one table for all codes WaterSIC loses part or all of its advantage over GPTQ; "
+        "16 classes of columns recover it to within about 0.015 bit.",
+        claimed="one table: more than 0; 16 classes: 0.015 bit at most",
+        quantity="advantage over GPTQ, and what a table costs over a table per column, bits per "
+        "weight",
+        inputs=(synthetic_input(laboratory.plan), layer_input(laboratory.plan), CONDITIONS),
+        rule=f"for every Σ and rate one table costs more than the tolerance, and 16 classes cost "
+        f"at most {CLAIMED:g} within tolerance",
+        rows=tuple(rows),
+        verdict=verdict(rows),
+        result=f"{_taken(lost)} 16 classes cost {min(costs):.4f} to {max(costs):.4f} bit.",
+        notes=remarks(flat(real(laboratory))),
+    )
+
+
+def _taken(shares: list[float]) -> str:
+    if not shares:
+        return "There is no advantage to lose;"
+    return f"One table takes {100 * min(shares):.0f} to {100 * max(shares):.0f}% of the advantage;"
+
+
+def _find(rows: list[Row], label: str, rate: float) -> Estimate:
+    name = f"{label}{ADVANTAGE}"
+    return next(row.measured for row in rows if row.label == name and row.rate == rate)
+
+
+def _one_table(measured: Measurement) -> float:
+    return measured.rate_pooled - measured.rate_column
+
+
+def _sixteen(measured: Measurement) -> float:
+    return measured.rate_classes - measured.rate_column

@@ -1,0 +1,71 @@
+"""The recursion: does WaterSIC's whole curve follow from Σ, σ² and the spacing alone?
+
+Each measurement is compared with the prediction for the spacing that it used, so that nothing but
+the recursion's one assumption is tested: that every target is Gaussian. Two numbers are predicted,
+the rate and the gap.
+"""
+
+from __future__ import annotations
+
+from .finding import EQUAL, Finding, Row, bits, decided, verdict
+from .laboratory import Laboratory
+from .measure import WATERSIC, Measurement, true_gap
+from .moments import Moment
+from .subjects import (
+    UNDAMPED,
+    flat,
+    in_basis,
+    layer_input,
+    real,
+    remarks,
+    synthetic,
+    synthetic_input,
+)
+
+CLAIMED = 0.003  # bit, in 20 simulated points
+
+
+def find(laboratory: Laboratory) -> Finding:
+    """The verdict on the recursion."""
+    rows: list[Row] = []
+    rates_missed: list[float] = []
+    groups: dict[str, list[Moment]] = {**synthetic(laboratory), **real(laboratory)}
+    for label, moments in groups.items():
+        for rotated in (False, True):
+            for rate in laboratory.rates(moments, WATERSIC):
+                gap = laboratory.estimate(
+                    moments, rotated, WATERSIC, rate, _gap_missed, damping=0.0
+                )
+                missed = laboratory.estimate(
+                    moments, rotated, WATERSIC, rate, _rate_missed, damping=0.0
+                )
+                if gap is None or missed is None:
+                    continue
+                rows.append(decided(in_basis(label, rotated), rate, 0.0, gap, EQUAL, CLAIMED))
+                rates_missed.append(abs(missed.mean))
+    within = sum(bool(row.holds) for row in rows)
+    worst = max(rows, key=lambda row: abs(row.measured.mean))
+    return Finding(
+        name="recursion",
+        claim="WaterSIC's whole curve follows from Σ, σ² and the spacing by a recursion.",
+        claimed="0, within 0.003 bit",
+        quantity="gap of WaterSIC minus the predicted one, bits per weight",
+        inputs=(synthetic_input(laboratory.plan), layer_input(laboratory.plan), UNDAMPED),
+        rule="within 0.003 bit and tolerance at every point",
+        rows=tuple(rows),
+        verdict=verdict(rows),
+        result=f"{within} of {len(rows)} points within 0.003; the worst gap is off by "
+        f"{worst.measured.mean:+.4f} ({worst.label} at {bits(worst.rate)}), the worst rate by "
+        f"{max(rates_missed):.4f} bit.",
+        notes=remarks(flat(real(laboratory))),
+    )
+
+
+def _gap_missed(measured: Measurement) -> float:
+    assert measured.predicted_gap is not None
+    return true_gap(measured) - measured.predicted_gap
+
+
+def _rate_missed(measured: Measurement) -> float:
+    assert measured.predicted_rate is not None
+    return measured.rate_column - measured.bias - measured.predicted_rate

@@ -1,0 +1,66 @@
+"""Many independent jobs, side by side if there is more than one core.
+
+Results come in the order of the jobs whatever the number of processes, so nothing depends on it but
+the time. Backends that use all cores by themselves want one process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from ..reference.errors import WaterlevelError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def map_in_processes(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
+) -> list[Result]:
+    """`function` of every job, in their order, with progress on a terminal.
+
+    Args:
+        function: importable, as are jobs and results picklable, if workers > 1.
+        workers: processes; 1 computes in this one.
+
+    Raises:
+        WaterlevelError: a process was ended from outside; and whatever `function` raises.
+    """
+    # disable=None: no bar where standard error is not a terminal.
+    bar = tqdm(total=len(jobs), desc=title, unit="job", leave=False, disable=None, file=sys.stderr)
+    results: list[Result] = []
+    with bar:
+        if workers == 1:
+            for job in jobs:
+                results.append(function(job))
+                bar.update()
+            return results
+        # There is a process for every core: threads of LAPACK would only wait for one another.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        # Fresh processes everywhere: a copy of a process with threads may hang.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
+        try:
+            for result in pool.map(function, jobs):
+                results.append(result)
+                bar.update()
+        except BrokenProcessPool:
+            raise WaterlevelError(
+                "a worker process was ended from outside, perhaps for want of memory; "
+                "try --workers 1"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return results
+
+
+def _end_at_once_when_interrupted() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
