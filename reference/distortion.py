@@ -20,6 +20,13 @@ Worked example: W = (1, 2), Ŵ = (1, 1), Σ = (1 ½; ½ 1): E = (0, -1), D = 1/(
 ...                 dtype=np.float64, backend=NUMPY)
 >>> distortion(layer, np.array([[1.0, 1.0]]))
 0.5
+
+Exercise: with Σ = (1 1; 1 1), both inputs are always equal. Which error costs nothing? (Check: any
+E = (e, -e), since E x = 0.)
+
+>>> twins = prepare(np.array([[1.0, 2.0]]), np.ones((2, 2)), dtype=np.float64, backend=NUMPY)
+>>> distortion(twins, np.array([[1.7, 1.3]]))
+0.0
 """
 
 from __future__ import annotations

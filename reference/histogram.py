@@ -19,6 +19,13 @@ with the offsets at which each begins (the layout of a compressed sparse matrix)
 [0, 2, 4]
 
 Column 0 has three codes 0 and one code 7; column 1 has two codes -1 and two codes 1.
+
+Exercise: what is the histogram of both columns together? (Check: -1 twice, 0 three times, 1 twice
+and 7 once.)
+
+>>> both = grouped_histograms(histograms, np.array([0, 0]), 1)
+>>> both.symbols.tolist(), both.counts.tolist()
+([-1, 0, 1, 7], [2, 3, 2, 1])
 """
 
 from __future__ import annotations

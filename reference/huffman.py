@@ -28,6 +28,12 @@ sent lengths, not words.
 >>> canonical_codewords(lengths)
 ['0', '10', '110', '111']
 
+Exercise: what does Huffman spend on 8 zeros and one 1, and what are they worth? (Check: 9 bits, and
+9·H = 4.53 bits.)
+
+>>> code_lengths([8, 1])
+[1, 1]
+
 Source: D. A. Huffman, "A method for the construction of minimum-redundancy codes", 1952.
 """
 

@@ -16,6 +16,16 @@ cost one bit each; class and spacing cost (4 + 16)/4 more.
 ...     diagonal=np.ones(1), columns=1, side_information=SideInformation.one_spacing())
 >>> trial.codes.codes[:, 0].tolist(), trial.rate
 ([1, 0, 1, 0], 6.0)
+
+Exercise: from which spacing on is every code 0, and what does the file cost then? (Check: twice the
+largest weight, 2.4, where 1.2/2.4 = ½ is a tie and goes to 0; class and spacing remain, 5 bits.)
+
+>>> trial, met = quantize_on_lattice(
+...     NUMPY, np.array([[1.2], [0.1], [0.9], [-0.3]]), None, UniformLattice,
+...     SpacingChoice(step=2.4), coarsest=2.4, weight=np.array([[1.2], [0.1], [0.9], [-0.3]]),
+...     diagonal=np.ones(1), columns=1, side_information=SideInformation.one_spacing())
+>>> trial.codes.codes[:, 0].tolist(), trial.rate
+([0, 0, 0, 0], 5.0)
 """
 
 from __future__ import annotations

@@ -15,6 +15,12 @@ Worked example: Σ = diag(1, 4), σ² = 1, D = 1: the level is 1 and the rate (0
 
 >>> rate_limit(np.array([1.0, 4.0]), weight_mean_square=1.0, distortion=1.0)
 0.5
+
+Exercise: what does half of this distortion cost, and half of that? (Check: ½ bit each time, as soon
+as every component stands out of the water.)
+
+>>> [rate_limit(np.array([1.0, 4.0]), 1.0, D) for D in (0.5, 0.25)]
+[1.0, 1.5]
 """
 
 from __future__ import annotations

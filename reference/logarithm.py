@@ -25,6 +25,13 @@ Powers of two come out exactly, subnormal numbers included:
 >>> log2(8.0), log2(2.0**-1074), exp2(-3.0), exp2(0.5)
 (3.0, -1074.0, 0.125, 1.4142135623730951)
 
+Exercise: is 5·log2 3 the same number as log2 243? (Check: if both are rounded once, at their end,
+yes; not if log2 3 is rounded before it is multiplied.)
+
+>>> with working_precision():
+...     to_float(5 * decimal_log2(3)) == to_float(decimal_log2(243)), 5 * log2(3.0) == log2(243.0)
+(True, False)
+
 Why one rounding of a 50-digit value is the correctly rounded value
 -------------------------------------------------------------------
 `decimal`'s ln, exp, √, +, -, * and / are each correctly rounded at the working precision, relative

@@ -19,6 +19,12 @@ Worked example: one weight, W = 1.2 → Ŵ = 1 with Σ = 1: D = 0.04, σ² = 1.4
 >>> result = watersic(1.2 * one, one, step=1.0, damping=0.0, lmmse=False, rescale=False)
 >>> result.codes, round(result.distortion, 12), round(result.limit, 6)
 (array([[1]], dtype=int32), 0.04, 2.584963)
+
+Exercise: what is the gap here, and what is wrong with it? (Check: one code has no entropy, so the
+gap is minus the limit. A rate that is measured on a handful of rows says nothing.)
+
+>>> result.rates.rate_column, result.gap == -result.limit
+(0.0, True)
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ Worked example: W = (0.6, -1.2, 0.2) on the integers.
 (array([[ 1, -1,  0]], dtype=int32), 0.24)
 
 Exercise: on 2 asymmetric bits the grid spans from -1.2 to 0.6 in steps of 0.6. Which codes come
-out?
+out? (Check: -1.2 is code 0 and 0.6 is code 3; 0.2 is nearest to 0, code 2.)
 
 >>> rtn(np.array([[0.6, -1.2, 0.2]]), np.eye(3), bits=2, asymmetric=True).codes
 array([[3, 0, 2]], dtype=int32)

@@ -27,6 +27,8 @@ WITHOUT_EXAMPLE = {
     "waterlevel.reference.errors": "names only",
     "waterlevel.reference.operations": "a protocol: signatures only",
 }
+# What explains nothing new needs no exercise either.
+WITHOUT_EXERCISE = {*WITHOUT_EXAMPLE, "waterlevel.reference.numpy_operations"}
 
 
 def module_names() -> list[str]:
@@ -51,6 +53,20 @@ def test_examples_give_what_they_say(name: str):
     assert result.failed == 0
     if name.startswith("waterlevel.reference") and name not in WITHOUT_EXAMPLE:
         assert result.attempted > 0, "a module of reference/ needs a worked example"
+
+
+def lessons() -> list[str]:
+    reference = "waterlevel.reference"
+    return [n for n in module_names() if n.startswith(reference) and n not in WITHOUT_EXERCISE]
+
+
+@pytest.mark.parametrize("name", lessons())
+def test_a_lesson_opens_with_its_question_and_has_an_exercise(name: str):
+    text = importlib.import_module(name).__doc__ or ""
+    opening = " ".join(text.partition("\n\n")[0].split())
+    assert opening.endswith("?"), f"{name} opens with {opening!r}"
+    exercise = " ".join(text.split()).partition("Exercise: ")[2]
+    assert "(Check: " in exercise, f"{name} has no exercise with its check"
 
 
 def test_a_wrong_example_is_noticed(monkeypatch: pytest.MonkeyPatch):
