@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from ..reference.errors import WaterlevelError
 from ..reference.operations import CONTRACT_VERSION
-from . import compare, export, list_backends, quantize, study, validate
+from . import benchmark, compare, export, list_backends, quantize, study, validate
 from .claims import command as claims
 from .console import BadUsage, Parser, describe, fail, settle_output
 from .golden import command as golden
@@ -30,6 +30,7 @@ COMMANDS = {
     "export": export,
     "golden": golden,
     "backends": list_backends,
+    "bench": benchmark,
 }
 
 FINE, BAD_INPUT, MISTAKE, INTERRUPTED, UNREAD = 0, 2, 70, 130, 141

@@ -1,0 +1,151 @@
+"""waterlevel bench: what it times is right, its figures are what they say, its tables fit."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from waterlevel.reference.errors import BadInput
+from waterlevel.reference.numpy_operations import NUMPY, NumpyOperations
+from waterlevel.validate import benchmark, block_updated
+from waterlevel.validate.benchmark_child import memory_of
+from waterlevel.validate.benchmark_rows import MAXIMUM, ROWS, STEP, Inputs
+from waterlevel.validate.command_line import main
+
+
+class OtherBits(NumpyOperations):
+    """A product whose sums begin at the other end."""
+
+    name = "other-bits"
+
+    def matmul(self, left, right):
+        return super().matmul(left[:, ::-1], right[::-1])
+
+
+def bench(capsys, *arguments):
+    code = main(["bench", "--sizes", "24", "--repetitions", "1", "--threads", "1", *arguments])
+    return code, capsys.readouterr()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(150, 150), (40, 300), (300, 17)])
+def test_the_yardstick_does_what_is_timed_beside_it(shape, dtype):
+    """A few codes may differ by a rounding; the values are close."""
+    inputs = Inputs(*shape, dtype)
+    rounding = np.finfo(dtype).eps
+    diagonal = inputs.factor.diagonal()
+    grid = inputs.grid
+    pairs = {
+        "gains": (
+            inputs.gains(diagonal),
+            block_updated.with_gains(STEP, inputs.dtype.type(STEP) / diagonal),
+        ),
+        "grid": (
+            grid,
+            block_updated.on_grid(
+                grid.scale[:, 0], grid.zero[:, 0].astype(dtype), MAXIMUM, diagonal
+            ),
+        ),
+    }
+    for codebook, decide in pairs.values():
+        values, codes = inputs.target.copy(), np.zeros(shape, np.int32)
+        NUMPY.sic(values, codes, inputs.factor, codebook, 0, shape[1])
+        other, other_codes = inputs.target.copy(), np.zeros(shape, np.int32)
+        block_updated.sic(other, other_codes, inputs.factor, decide)
+        # A decision differs where a number lies within the rounding error of a tie, which happens
+        # to about n·ε of them; a row goes another way from there on.
+        differing = (codes != other_codes).any(axis=1).mean()
+        assert differing <= 100 * shape[1] ** 2 * rounding
+        assert len(np.unique(codes)) > 4
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_pairs_are_counted(name):
+    """By the definition of the operation, one by one."""
+    a, n = 3, 5
+    below = sum(k for k in range(n))
+    factor = sum(1 for j in range(n) for i in range(j, n) for _ in range(j))
+    expected = {
+        "Cholesky": factor,
+        "product W Σ": a * n * n,
+        "product W L": a * (below + n),
+        "solve X Lᵀ = W": a * below,
+        "SIC, gains": a * below,
+        "SIC, 4-bit grid": a * below,
+        "WaterSIC core": factor + a * (below + n) + a * below,
+    }
+    assert ROWS[name].pairs(a, n) == expected[name]
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_the_library_equivalent_runs(name):
+    inputs = Inputs(20, 30, "float32")
+    for need in ROWS[name].needs:
+        getattr(inputs, need)
+    ROWS[name].library(inputs)
+
+
+def test_memory_counts_what_is_held_meanwhile():
+    result, held = memory_of(lambda: np.ones(4_000_000).sum())
+    assert result == 4_000_000
+    assert held >= 0.9 * 32e6
+
+
+def test_table_and_report(capsys, tmp_path):
+    report = tmp_path / "bench.json"
+    code, said = bench(
+        capsys, "--backend", "numpy", "--dtype", "float64", "--only", "w", "--json", str(report)
+    )
+    assert (code, said.err) == (0, "")
+    assert max(len(line) for line in said.out.splitlines()[1:]) <= 100
+    content = json.loads(report.read_text())
+    assert [row["row"] for row in content["rows"]].count("WaterSIC core") == 3
+    for row in content["rows"]:
+        pairs = ROWS[row["row"]].pairs(row["rows"], row["columns"])
+        assert math.isclose(row["pairs_per_second"] * row["seconds"], pairs)
+        assert row["times_library"] > 0
+        assert row["memory"] >= 0
+
+
+def test_growth_is_told_where_there_are_two_sizes(capsys):
+    code = main(
+        ["bench", "--sizes", "8,16", "--repetitions", "1", "--only", "chol", "--backend", "numpy"]
+    )
+    assert code == 0
+    assert "grows with n to the power" in capsys.readouterr().out
+
+
+def test_other_bits_are_refused(capsys):
+    code, said = bench(
+        capsys, "--backend", f"{__name__}:OtherBits", "--only", "product W L", "--dtype", "float32"
+    )
+    assert code == 2
+    assert "other bits than the oracle" in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--sizes", "8,x"], "not a list of numbers"),
+        (["--sizes", "2"], "too small"),
+        (["--only", "sorting"], "no row"),
+        (["--repetitions", "0"], "at least 1"),
+        (["--threads", "0"], "at least 1"),
+        (["--json", "nowhere/bench.json"], "nowhere"),
+    ],
+)
+def test_bad_options(capsys, arguments, reason):
+    assert main(["bench", *arguments]) == 2
+    said = capsys.readouterr()
+    assert reason in said.err
+    assert (said.out, len(said.err.splitlines())) == ("", 1)
+
+
+def test_sizes_are_sorted():
+    assert benchmark.parse_sizes("64,8,64") == [8, 64]
+    with pytest.raises(BadInput):
+        benchmark.parse_sizes("")
