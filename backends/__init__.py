@@ -10,10 +10,10 @@ callables without arguments that return a backend, or name `module:attribute` di
 
 >>> get("numpy").name
 'numpy'
->>> get("abacus")
+>>> get("abacus")  # doctest: +ELLIPSIS
 Traceback (most recent call last):
     ...
-waterlevel.reference.errors.BadInput: no backend is called 'abacus'; there are: numpy, numba
+waterlevel.reference.errors.BadInput: no backend is called 'abacus'; there are: numpy, numba, ...
 """
 
 from __future__ import annotations
@@ -37,7 +37,17 @@ def _numba() -> Operations:
     return NumbaOperations()
 
 
-BUILT_IN: dict[str, Callable[[], Operations]] = {"numpy": NumpyOperations, "numba": _numba}
+def _cupy() -> Operations:
+    from .cupy_operations import CupyOperations
+
+    return CupyOperations()
+
+
+BUILT_IN: dict[str, Callable[[], Operations]] = {
+    "numpy": NumpyOperations,
+    "numba": _numba,
+    "cupy": _cupy,
+}
 
 
 class Unusable(WaterlevelError):

@@ -28,7 +28,7 @@ class Broken(NumpyOperations):
 
 
 def test_every_built_in_backend_is_listed():
-    assert [found.name for found in backends.available()][-2:] == ["numpy", "numba"]
+    assert [found.name for found in backends.available()][-3:] == ["numpy", "numba", "cupy"]
     assert backends.get("numpy").name == "numpy"
 
 
@@ -71,4 +71,4 @@ def test_without_numba_the_backend_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_numba)
     with pytest.raises(backends.Unusable, match=r"pip install 'waterlevel\[numba\]'"):
         backends.get("numba")
-    assert {found.name for found in backends.available() if found.reason} == {"numba"}
+    assert "numba" in {found.name for found in backends.available() if found.reason}

@@ -1,0 +1,104 @@
+"""Machine code of the CUDA kernels has no contraction, no flushing and no approximation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from waterlevel.backends.cuda_compiler import compile_kernels, options_of
+from waterlevel.backends.cuda_device import SOURCES
+
+from .helpers.cuda_machine_code import (
+    ARCHITECTURE,
+    EXACT,
+    code_sections,
+    contracted_sections,
+    faults_in_ptx,
+    find_toolkit,
+    to_ptx,
+)
+from .helpers.cuda_shim import DTYPES, KERNELS, kernel_names
+
+TOOLKIT = find_toolkit()
+needs_toolkit = pytest.mark.skipif(
+    TOOLKIT is None,
+    reason="nvcc and ptxas are missing: machine code of the CUDA kernels is not inspected "
+    "(pip install nvidia-cuda-nvcc)",
+)
+
+
+def test_every_kernel_is_known_to_the_host():
+    assert {path.stem for path in KERNELS.glob("*.cu")} == set(SOURCES)
+    for source, kernels in SOURCES.items():
+        assert set(kernel_names(KERNELS / f"{source}.cu")) == set(kernels)
+
+
+@needs_toolkit
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_contraction(source, dtype, tmp_path):
+    path = tmp_path / f"{source}.ptx"
+    ptx = to_ptx(TOOLKIT, KERNELS / f"{source}.cu", [*EXACT, *DTYPES[dtype]], path)
+    assert all(f".entry {kernel}(" in ptx for kernel in SOURCES[source])
+    assert faults_in_ptx(ptx) == []
+    assert contracted_sections(TOOLKIT, path, tmp_path) == []
+    code = code_sections((tmp_path / f"{source}-true.cubin").read_bytes())
+    assert set(code) == {f".text.{kernel}" for kernel in SOURCES[source]}
+
+
+@needs_toolkit
+def test_no_contraction_by_the_compiler_of_the_backend(tmp_path):
+    """NVRTC makes what runs on a GPU; its PTX and its own machine code."""
+    try:
+        from cupy.cuda import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, RuntimeError) as missing:
+        pytest.skip(
+            f"cupy or NVRTC is missing ({str(missing).splitlines()[0]}): what NVRTC makes of the "
+            "CUDA kernels is not inspected (pip install 'waterlevel[cuda13]')"
+        )
+    for source in SOURCES:
+        for dtype in DTYPES:
+            options = options_of(np.dtype(dtype), ARCHITECTURE)
+            path = tmp_path / f"{source}-{dtype}.ptx"
+            path.write_bytes(compile_kernels(nvrtc, source, options, nvrtc.getPTX).rstrip(b"\0"))
+            assert faults_in_ptx(path.read_text("utf-8")) == []
+            assert contracted_sections(TOOLKIT, path, tmp_path) == []
+            cubin = code_sections(compile_kernels(nvrtc, source, options, nvrtc.getCUBIN))
+            assert set(cubin) == {f".text.{kernel}" for kernel in SOURCES[source]}
+
+
+PLANTED = {
+    "contraction": ("c[0] = c[0] - a[0] * b[0];", ["-fmad=true"], "may be fused"),
+    "fused": ("c[0] = __fmaf_rn(a[0], b[0], c[0]);", EXACT, "fma"),
+    "flushed": ("c[0] = a[0] + b[0];", ["-fmad=false", "-ftz=true"], "ftz"),
+    "approximate": ("c[0] = __fdividef(a[0], b[0]);", EXACT, "approx"),
+    "reciprocal root": ("c[0] = rsqrtf(a[0]);", EXACT, "rsqrt"),
+    "towards zero": ("c[0] = __fdiv_rz(a[0], b[0]);", EXACT, "div.rz"),
+}
+
+
+@needs_toolkit
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_seen(fault, tmp_path):
+    statement, options, word = PLANTED[fault]
+    ptx = to_ptx(TOOLKIT, planted(statement, tmp_path), options, tmp_path / "planted.ptx")
+    assert any(word in line for line in faults_in_ptx(ptx))
+
+
+@needs_toolkit
+def test_a_contraction_by_the_assembler_is_seen_in_either_step(tmp_path):
+    source = planted("c[0] = c[0] - a[0] * b[0];", tmp_path)
+    path = tmp_path / "planted.ptx"
+    assert faults_in_ptx(to_ptx(TOOLKIT, source, EXACT, path)) == []
+    assert contracted_sections(TOOLKIT, path, tmp_path) == []
+    assert len(faults_in_ptx(to_ptx(TOOLKIT, source, ["-fmad=true"], path))) == 1
+    assert contracted_sections(TOOLKIT, path, tmp_path) == [".text.planted"]
+
+
+def planted(statement, folder):
+    path = folder / "planted.cu"
+    kernel = 'extern "C" __global__ void planted(float *c, float *a, float *b)'
+    path.write_text(f"{kernel} {{ {statement} }}\n", "utf-8")
+    return path
