@@ -12,6 +12,7 @@ dtype; `Session.run` hands them nothing else. So a call fits its kernel if the o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -151,6 +152,9 @@ class DeviceArray:
         return size
 
 
+Argument = DeviceArray | Pointer | int | float
+
+
 class Session:
     """Arrays on a device, and kernels run on them."""
 
@@ -180,26 +184,44 @@ class Session:
         kernel: str,
         dtype: DTypeLike,
         grid: tuple[int, ...],
-        *arguments: DeviceArray | Pointer | int | float,
+        *arguments: Argument,
     ) -> None:
         """Enqueue a kernel on this many blocks; on none, nothing is to be done.
 
         Args:
             dtype: the float dtype it is compiled for; floats are rounded once to it.
         """
-        if 0 in grid:
-            return
-        number = np.dtype(dtype)
-        source, block = _PLACES[kernel]
-        values = [_argument(value, number) for value in arguments]
-        self._device.launch(source, kernel, number, grid, block, values)
+        if 0 not in grid:
+            number = np.dtype(dtype)
+            source, block = _PLACES[kernel]
+            values = [_argument(value, number) for value in arguments]
+            self._device.launch(source, kernel, number, grid, block, values)
+
+    def run_series(
+        self,
+        kernel: str,
+        dtype: DTypeLike,
+        grid: tuple[int, ...],
+        arguments: tuple[Argument, ...],
+        last: Iterable[int],
+    ) -> None:
+        """The same launch for each of these last arguments, one after the other.
+
+        Arguments are made ready once: a column loop must not be held up by the host.
+        """
+        if 0 not in grid:
+            number = np.dtype(dtype)
+            source, block = _PLACES[kernel]
+            fixed = [_argument(value, number) for value in arguments]
+            for value in last:
+                self._device.launch(source, kernel, number, grid, block, [*fixed, np.int64(value)])
 
     def run_elements(
         self,
         kernel: str,
         dtype: DTypeLike,
         count: int,
-        *arguments: DeviceArray | Pointer | int | float,
+        *arguments: Argument,
     ) -> None:
         """The same with a thread for each of `count` elements; the count is the last argument."""
         self.run(kernel, dtype, (blocks(count, ELEMENTS),), *arguments, count)
@@ -215,7 +237,7 @@ def blocks(count: int, each: int) -> int:
     return -(-count // each)
 
 
-def _argument(value: DeviceArray | Pointer | int | float, dtype: np.dtype) -> np.generic:
+def _argument(value: Argument, dtype: np.dtype) -> np.generic:
     if isinstance(value, DeviceArray | Pointer):
         return np.uint64(value.address)
     if isinstance(value, int | np.integer):

@@ -146,14 +146,15 @@ def _decide_with_gains(
             "transpose", dtype, (blocks(width, MOVED), blocks(rows, MOVED)),
             panel, rows, target.at(0, first), n, rows, width,
         )  # fmt: skip
-        for opening in range(width + 1):
-            session.run(
-                "gain_column", dtype, (chunks,),
+        session.run_series(
+            "gain_column", dtype, (chunks,),
+            (
                 panel.at(width - 1, 0), rows, *_corner(factor, end),
-                codes.at(0, end - 1), n, end - 1,
-                notes.column, notes.value, step, spacing, gains, sums,
-                opening - 1, opening if opening < width else -1,
-            )  # fmt: skip
+                codes.at(0, end - 1), n, end - 1, notes.column, notes.value,
+                step, spacing, gains, sums, width,
+            ),
+            range(width + 1),
+        )  # fmt: skip
         session.run(
             "transpose", dtype, (blocks(rows, MOVED), blocks(width, MOVED)),
             target.at(0, first), n, panel, rows, width, rows,

@@ -1,10 +1,12 @@
 // WaterSIC's cancellation: the gain of a column is a sum over all rows, so blocks must meet there.
 //
 // They meet at the end of a launch, and nowhere else: one launch for each column, enqueued ahead,
-// none of which waits for the host. Each closes one column and opens the next:
+// none of which waits for the host. Each opens column p of the chain and closes the one before it:
 //
-//     close p:  γ = ⟨z, y⟩ / ⟨z, z⟩ / c from the sums of all chunks;   y_p ← z·(γ·α)
+//     close q:  γ = ⟨z, y⟩ / ⟨z, z⟩ / c from the sums of all chunks;   y_q ← z·(γ·α)
 //     open p:   y_p ← y_p - y_q·l_pq for q = 0 … p-1;   z = rint(y_p / c);   sums of this chunk
+//
+// The first launch of a panel has nothing to close, the last one nothing to open.
 //
 // A block has 512 rows, which are a chunk of the sum. The panel lies column by column, so that
 // threads read neighbours; column p of the chain is the p-th before `panel`. The sums of a column are
@@ -16,8 +18,8 @@ extern "C" __global__ void gain_column(real *panel, integer rows, const real *l,
                                        integer from, int *codes, integer code_stride,
                                        integer first_column, integer *overflow_column,
                                        real *overflow_value, real step, const real *spacing,
-                                       real *gains, real *sums, integer closing, integer opening) {
-    const integer row = thread_number(), chunks = gridDim.x;
+                                       real *gains, real *sums, integer columns, integer opening) {
+    const integer row = thread_number(), chunks = gridDim.x, closing = opening - 1;
     const Codes written{codes, code_stride, first_column, overflow_column, overflow_value};
 
     if (closing >= 0) {
@@ -32,7 +34,7 @@ extern "C" __global__ void gain_column(real *panel, integer rows, const real *l,
                 multiply(static_cast<real>(written.read(row, closing)), factor);
     }
 
-    if (opening >= 0) {
+    if (opening < columns) {
         real y = 0, z = 0;
         if (row < rows) {
             y = panel[row - opening * rows];
