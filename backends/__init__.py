@@ -43,10 +43,17 @@ def _cupy() -> Operations:
     return CupyOperations()
 
 
+def _numba_cuda() -> Operations:
+    from .numba_cuda_operations import NumbaCudaOperations
+
+    return NumbaCudaOperations()
+
+
 BUILT_IN: dict[str, Callable[[], Operations]] = {
     "numpy": NumpyOperations,
     "numba": _numba,
     "cupy": _cupy,
+    "numba-cuda": _numba_cuda,
 }
 
 

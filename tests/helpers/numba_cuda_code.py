@@ -1,0 +1,120 @@
+"""Compiles every kernel of the backend numba-cuda for a GPU, without one, and inspects the code.
+
+As a program it prints JSON: kernel → what is wrong with it (nothing, if all is well); the name
+"planted" belongs to a kernel whose product and difference nobody keeps apart.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ARCHITECTURE = (9, 0)
+OPERATION = r"^\s*(?:@!?%p\d+\s+)?"
+FORBIDDEN = re.compile(
+    OPERATION + r"((?:fma|mad)\.[\w.]*f\d\d"  # a product and a sum, rounded once
+    r"|\w+\.(?:[\w]+\.)*ftz\S*"  # subnormal numbers lost
+    r"|\w+\.(?:approx|full)\S*|(?:ex2|lg2|sin|cos|tanh|rsqrt)\.\S+"  # not rounded correctly
+    r"|\w+\.(?:\w+\.)*sat\.f\S*"
+    r"|(?:div|sqrt|rcp)\.(?!rn\.)[\w.]*f\d\d"  # rounded another way
+    r"|(?:add|sub|mul)\.r[zmp]\.f\d\d)",
+    re.MULTILINE,
+)
+# Without ".rn" the assembler may make one fused operation of these two.
+FREE_PRODUCT = re.compile(OPERATION + r"mul\.f\d\d", re.MULTILINE)
+FREE_SUM = re.compile(OPERATION + r"(?:add|sub)\.f\d\d", re.MULTILINE)
+FUNCTION = re.compile(r"\.(?:entry|func)\b.*?^\}", re.DOTALL | re.MULTILINE)
+
+
+def faults_of(ptx: str) -> list[str]:
+    """What the text of the code says against it."""
+    functions = FUNCTION.findall(ptx)
+    if not functions:
+        return ["no function found"]
+    faults = sorted({found for function in functions for found in FORBIDDEN.findall(function)})
+    for function in functions:
+        if FREE_PRODUCT.search(function) and FREE_SUM.search(function):
+            faults.append("a product and a sum that may be fused")
+    return faults
+
+
+def machine_code(cubin: bytes) -> dict[str, bytes]:
+    """The sections of an ELF file that hold machine code."""
+    (table,) = struct.unpack_from("<Q", cubin, 40)
+    size, count, names = struct.unpack_from("<HHH", cubin, 58)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, table + i * size) for i in range(count)]
+    text = sections[names][4]
+
+    def name(offset: int) -> str:
+        return cubin[text + offset : cubin.index(b"\0", text + offset)].decode()
+
+    found = {name(s[0]): cubin[s[4] : s[4] + s[5]] for s in sections}
+    return {section: code for section, code in found.items() if section.startswith(".text.")}
+
+
+def fused_by_assembler(assembler: str, ptx: str) -> bool:
+    """Whether the machine code changes where the assembler is allowed to fuse."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        codes = []
+        for fuse in ("true", "false"):
+            cubin = Path(folder) / f"{fuse}.cubin"
+            subprocess.run(
+                [assembler, "-arch=sm_90", f"--fmad={fuse}", source, "-o", cubin], check=True
+            )
+            codes.append(machine_code(cubin.read_bytes()))
+    assert codes[0]
+    return codes[0] != codes[1]
+
+
+def compiled(function, types) -> str:
+    from numba import cuda
+
+    ptx, _ = cuda.compile(function, types, device=False, abi="numba", cc=ARCHITECTURE)
+    return ptx
+
+
+def planted(out, a, b):
+    out[0] = out[0] - a[0] * b[0]
+
+
+def main() -> int:
+    from waterlevel.backends import numba_cuda_launch as launch
+
+    for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic"):
+        importlib.import_module(f"waterlevel.backends.numba_cuda_{module}")
+    importlib.import_module("waterlevel.backends.numba_cuda_hadamard")
+    assembler = shutil.which("ptxas")
+    kernels = {
+        f"{factory.__module__.rpartition('.')[2]} {name} {dtype.__name__}": (
+            kernel.function,
+            kernel.types,
+        )
+        for factory, dtypes in launch.FACTORIES
+        for dtype in dtypes
+        for name, kernel in vars(factory(dtype)).items()
+    }
+    for dtype in launch.FLOATS:
+        kernels[f"planted {dtype.__name__}"] = (planted, (launch.types_of(dtype).vector,) * 3)
+    found = {}
+    for name, (function, types) in kernels.items():
+        ptx = compiled(function, types)
+        found[name] = {
+            "faults": faults_of(ptx),
+            "arithmetic": len(re.findall(r"(?:mul|add|sub|div)\.rn\.f\d\d", ptx)),
+            "fused": None if assembler is None else fused_by_assembler(assembler, ptx),
+        }
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
