@@ -289,11 +289,33 @@ def algorithm(backend, dtype) -> str:
     return ""
 
 
+def check_launches() -> None:
+    """Every launch passes what its kernel declares; the simulator itself would take anything."""
+    from waterlevel.backends import numba_cuda_launch as launch
+
+    start = launch.Kernel.__call__
+
+    def checked(kernel, blocks, threads, *arguments):
+        for wanted, argument in zip(kernel.types, arguments, strict=True):
+            dtype = np.dtype(getattr(wanted, "dtype", wanted).name)
+            whole = isinstance(argument, int) and not isinstance(argument, bool)
+            found = np.dtype(np.int64) if whole else np.dtype(argument.dtype)
+            dimensions = 0 if whole else len(argument.shape)
+            if (found, dimensions) != (dtype, getattr(wanted, "ndim", 0)):
+                raise TypeError(
+                    f"{kernel.function.__name__} wants {wanted}, got {found}, {dimensions}d"
+                )
+        start(kernel, blocks, threads, *arguments)
+
+    launch.Kernel.__call__ = checked
+
+
 def main() -> int:
     warnings.simplefilter("ignore", RuntimeWarning)  # overflows are results like any other
     sys.setswitchinterval(2e-4)  # threads that wait for each other, many in a small block
     from waterlevel.backends.numba_cuda_operations import NumbaCudaOperations
 
+    check_launches()
     try:
         backend = NumbaCudaOperations()
     except WaterlevelError as error:
