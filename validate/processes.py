@@ -1,7 +1,7 @@
 """Many independent jobs, side by side if there is more than one core.
 
-Results come in the order of the jobs whatever the number of processes, so nothing depends on it but
-the time. Backends that use all cores by themselves want one process.
+Results come in the order of the jobs whatever the number of processes. A process of several has one
+thread, so what rests on LAPACK or BLAS may differ in its last digits from one process with many.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def map_in_processes(
                 results.append(function(job))
                 bar.update()
             return results
-        # There is a process for every core: threads of LAPACK would only wait for one another.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        # There is a process for every core: threads would only wait for one another.
+        for threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ.setdefault(threads, "1")
         # Fresh processes everywhere: a copy of a process with threads may hang.
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
         try:

@@ -27,6 +27,7 @@ from .laboratory import measure_plan
 from .moments import Layer, layer_of
 from .plan import full_plan, quick_plan
 
+ON_CPU = ("numpy", "numba")
 SUMMARY = "the claims of theory, each with its measured number and a verdict"
 
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--full",
         action="store_true",
         help=f"all rates on all layers, those of more than {WIDE} inputs too; more spectra, larger "
-        "ones, more repetitions (hours on numpy)",
+        "ones, more repetitions (hours)",
     )
     parser.add_argument(
         "--layers",
@@ -50,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "waterlevel.validate.real_layers --full` makes them of the models",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes side by side on numpy (one per core)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes side by side on numpy or numba (one per core)",
     )
     add_backend_argument(parser)
 
@@ -70,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     layers, left_out = find_layers(arguments.layers or LAYERS, arguments.full)
     plan = (full_plan if arguments.full else quick_plan)(tuple(layer for layer, _ in layers))
     choice = choose_backend(arguments.backend)
-    workers = 1 if choice.backend.name != "numpy" else workers or cores()
+    workers = (workers or cores()) if choice.backend.name in ON_CPU else 1
     laboratory = measure_plan(plan, arguments.backend or choice.backend.name, workers)
     findings = find_all(laboratory)
 

@@ -31,7 +31,8 @@ class Plan:
     Attributes:
         spectra: synthetic Σ of the general experiments. epsilons: log2 ε of the adversaries.
         n: their order. layers: real ones.
-        rates: on synthetic Σ. layer_rates, layer_rows: on layers, Gaussian weights. own_rates: on
+        rates: on synthetic Σ. layer_rates, layer_rows: on layers, Gaussian
+            weights, twice as many rows at most where the rate wants them. own_rates: on
             layers, their own weights (all rows).
         repetitions, layer_repetitions: seeds from 0 on.
     """
@@ -101,7 +102,7 @@ class Plan:
     def _on_layer(self, layer: Layer, rotated: bool, seed: int) -> Iterator[Case]:
         damping = layer.damping
         for rate in self.layer_rates:
-            rows = max(self.layer_rows, min(rows_for(rate, 1), 4 * self.layer_rows))
+            rows = max(self.layer_rows, min(rows_for(rate, 1), 2 * self.layer_rows))
             for method in (WATERSIC, GPTQ):
                 yield Case(layer, rotated, method, GAUSSIAN, damping, rows, rate, seed)
             if not rotated:
@@ -138,7 +139,7 @@ def quick_plan(layers: tuple[Layer, ...]) -> Plan:
         layers=layers,
         rates=RATES,
         layer_rates=(1.0, 2.0, 4.0),
-        layer_rows=192,
+        layer_rows=128,
         own_rates=(2.0, 4.0),
         repetitions=4,
         layer_repetitions=3,
@@ -160,7 +161,7 @@ def full_plan(layers: tuple[Layer, ...]) -> Plan:
         layers=layers,
         rates=RATES,
         layer_rates=RATES,
-        layer_rows=1024,
+        layer_rows=2048,
         own_rates=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
         repetitions=8,
         layer_repetitions=3,

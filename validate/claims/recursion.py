@@ -42,9 +42,11 @@ def find(laboratory: Laboratory) -> Finding:
                 if gap is None or missed is None:
                     continue
                 rows.append(decided(in_basis(label, rotated), rate, 0.0, gap, EQUAL, CLAIMED))
-                rates_missed.append(abs(missed.mean))
-    within = sum(bool(row.holds) for row in rows)
-    worst = max(rows, key=lambda row: abs(row.measured.mean))
+                if rows[-1].holds is not None:
+                    rates_missed.append(abs(missed.mean))
+    deciding = [row for row in rows if row.holds is not None]
+    within = sum(bool(row.holds) for row in deciding)
+    worst = max(deciding, key=lambda row: abs(row.measured.mean))
     return Finding(
         name="recursion",
         claim="WaterSIC's whole curve follows from Σ, σ² and the spacing by a recursion.",
@@ -54,9 +56,9 @@ def find(laboratory: Laboratory) -> Finding:
         rule="within 0.003 bit and tolerance at every point",
         rows=tuple(rows),
         verdict=verdict(rows),
-        result=f"{within} of {len(rows)} points within 0.003; the worst gap is off by "
-        f"{worst.measured.mean:+.4f} ({worst.label} at {bits(worst.rate)}), the worst rate by "
-        f"{max(rates_missed):.4f} bit.",
+        result=f"{within} of {len(deciding)} points within 0.003 and tolerance; the worst gap is "
+        f"off by {worst.measured.mean:+.4f} ({worst.label} at {bits(worst.rate)}), the worst rate "
+        f"by {max(rates_missed):.4f} bit.",
         notes=remarks(flat(real(laboratory))),
     )
 
