@@ -32,9 +32,10 @@ prange = _numba.prange
 
 def _digest() -> str:
     """Of all source that machine code of this backend is made of."""
-    here = Path(__file__).parent
+    here = sorted(Path(__file__).parent.glob("numba_*.py"))
+    kernels = [source for source in here if not source.name.startswith("numba_cuda_")]
     digest = sha256()
-    for source in (*sorted(here.glob("numba_*.py")), Path(sums.__file__)):
+    for source in (*kernels, Path(sums.__file__)):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
