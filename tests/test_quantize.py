@@ -339,7 +339,7 @@ def test_no_warning_and_no_failure_at_the_edges(command: Command, tmp_path: Path
         "all dead": {"covariance": np.zeros((COLUMNS, COLUMNS))},
         "one by one": {"weight": np.ones((1, 1)), "covariance": np.ones((1, 1))},
         "one row": {"weight": np.ones((1, COLUMNS))},
-        "tiny": {"weight": 1e-300 * tensors()["weight"]},
+        "tiny": {"weight": 1e-150 * tensors()["weight"]},
         "huge": {"weight": 1e140 * tensors()["weight"]},
         "rank one": {"covariance": np.ones((COLUMNS, COLUMNS))},
     }
@@ -353,3 +353,13 @@ def test_no_warning_and_no_failure_at_the_edges(command: Command, tmp_path: Path
             missed = not command.result()[1]["rate_met"]
             assert (done.code, done.err.count("\n")) == (missed, missed), (name, options, done.err)
             assert np.isfinite(load(command.output)[0]["dequantized"]).all()
+
+
+def test_a_weight_whose_squares_underflow_is_refused(command: Command, tmp_path: Path):
+    """A rate cannot be searched for where every mean square is 0; a finite grid still works."""
+    layer = write(tmp_path / "layer", weight=1e-300 * tensors()["weight"])
+    done = command.quantize(layer, *arguments("gptq --entropy-coded --rate 8"))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "the squares of the weight underflow float64; scale the weight up" in done.err
+    assert not command.output.exists()
+    assert command.quantize(layer, *arguments("gptq --bits 3")).code == 0
