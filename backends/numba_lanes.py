@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .numba_tiles import VECTOR_BYTES, intrinsic, ir, tile_lanes, types
+from .numba_tiles import intrinsic, ir, tile_lanes, types, vector_lanes
 
 Emit = Callable[[Any, list[Any], list[Any]], list[Any]]
 
@@ -27,7 +27,7 @@ def _lanewise(arrays: int, given: Sequence[Any], emit: Emit) -> tuple[Any, Any]:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         size, count = scalar.bitwidth // 8, tile_lanes(str(scalar))
-        width = VECTOR_BYTES // size
+        width = vector_lanes(str(scalar))
         vector = ir.VectorType(context.get_value_type(scalar), width)
         undefined, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
         first_lane = ir.Constant(ir.VectorType(lane, width), [0] * width)
@@ -57,6 +57,12 @@ def _lanewise(arrays: int, given: Sequence[Any], emit: Emit) -> tuple[Any, Any]:
         return context.get_dummy_value()
 
     return types.void(*kinds), generate
+
+
+@intrinsic
+def copy_step(_: Any, x: Any, at: Any, y: Any, y_at: Any, sign: Any) -> Any:
+    """x ← sign·y."""
+    return _lanewise(2, (x, at, y, y_at, sign), lambda builder, v, s: [builder.fmul(s[0], v[1])])
 
 
 @intrinsic

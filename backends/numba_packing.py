@@ -3,6 +3,9 @@
 Tile t of a packed buffer holds for each step k its `lanes` numbers side by side (`numba_tiles`). A
 step is a column of the matrix and the lanes are rows, or the other way round. Where a tile reaches
 over the edge of the matrix it is filled with +0.0.
+
+Kernels get a matrix as the flat array of its numbers: lane l of step k is at origin + l·lane +
+k·step.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .numba_compiler import Array, parallel, prange, serial
+from .numba_lanes import copy_step
 from .numba_tiles import lanes, tile_lanes
-
-BLOCK = 16  # steps that are moved at a time, some cache lines of each row
+from .numba_transposes import side, turn
 
 
 def tiles_for(length: int, dtype: DTypeLike) -> int:
@@ -26,9 +29,15 @@ def packed_buffer(length: int, depth: int, dtype: DTypeLike) -> NDArray:
     return np.empty(tiles_for(length, dtype) * depth * tile_lanes(dtype), dtype)
 
 
+def flat(matrix: NDArray) -> NDArray:
+    """The numbers of a matrix, row by row: the matrix itself, so writing to them writes to it."""
+    assert matrix.flags.c_contiguous
+    return matrix.reshape(-1)
+
+
 @serial
 def pack_tile(
-    flat: Array,
+    numbers: Array,
     origin: int,
     lane: int,
     present: int,
@@ -38,20 +47,41 @@ def pack_tile(
     packed: Array,
     base: int,
 ) -> None:
-    """Packs one tile of `pack`, of which `present` lanes are there, at `base`."""
-    width = lanes(packed)
+    """Packs one tile, of which `present` lanes are there, at `base`.
+
+    The lanes are neighbours (lane = 1), or the steps are (step = ±1).
+    """
+    width, block = lanes(packed), side(packed)
+    done = 0
     if present < width:
         for i in range(base, base + steps * width):
             packed[i] = 0
-    for k0 in range(0, steps, BLOCK):
+    elif lane == 1:
+        for k in range(steps):
+            copy_step(packed, base + k * width, numbers, origin + k * step, sign)
+        done = steps
+    else:
+        done = steps - steps % block
+        for k in range(0, done, block):
+            least = k if step > 0 else k + block - 1  # the step that lies first in the matrix
+            for l in range(0, width, block):
+                turn(
+                    numbers,
+                    origin + l * lane + least * step,
+                    lane,
+                    packed,
+                    base + least * width + l,
+                    step * width,
+                    sign,
+                )
+    for k in range(done, steps):
         for l in range(present):
-            for k in range(k0, min(k0 + BLOCK, steps)):
-                packed[base + k * width + l] = sign * flat[origin + l * lane + k * step]
+            packed[base + k * width + l] = sign * numbers[origin + l * lane + k * step]
 
 
 @parallel
 def pack(
-    matrix: Array,
+    numbers: Array,
     origin: int,
     lane: int,
     count: int,
@@ -61,25 +91,13 @@ def pack(
     packed: Array,
     depth: int,
 ) -> None:
-    """Packs sign·matrix, sign = ±1: `count` lanes of `steps` steps.
-
-    Lane l of step k is the element at origin + l·lane + k·step of the matrix, read row by row.
-    """
+    """Packs sign·matrix, sign = ±1: `count` lanes of `steps` steps."""
     width = lanes(packed)
-    flat = matrix.reshape(-1)
     for t in prange((count + width - 1) // width):
         first = np.int64(t) * width
-        pack_tile(
-            flat,
-            origin + first * lane,
-            lane,
-            min(width, count - first),
-            step,
-            steps,
-            sign,
-            packed,
-            first * depth,
-        )
+        present = min(width, count - first)
+        at, base = origin + first * lane, first * depth
+        pack_tile(numbers, at, lane, present, step, steps, sign, packed, base)
 
 
 def pack_rows(
@@ -90,11 +108,11 @@ def pack_rows(
     depth: int,
     sign: int = 1,
 ) -> None:
-    """Lanes are rows (neighbours), steps are columns (evenly spaced)."""
-    stride = matrix.shape[1]
+    """Lanes are rows (neighbours), steps are columns (one after the other, either way)."""
+    stride, numbers = matrix.shape[1], flat(matrix)
     origin = rows.start * stride + columns.start
     factor = packed.dtype.type(sign)
-    pack(*(matrix, origin, stride, len(rows), columns.step, len(columns), factor, packed, depth))
+    pack(*(numbers, origin, stride, len(rows), columns.step, len(columns), factor, packed, depth))
 
 
 def pack_columns(
@@ -106,26 +124,38 @@ def pack_columns(
     sign: int = 1,
 ) -> None:
     """Lanes are columns (neighbours), steps are rows (evenly spaced)."""
-    stride = matrix.shape[1]
+    stride, numbers = matrix.shape[1], flat(matrix)
     origin = rows.start * stride + columns.start
     factor, step = packed.dtype.type(sign), rows.step * stride
-    pack(*(matrix, origin, 1, len(columns), step, len(rows), factor, packed, depth))
+    pack(*(numbers, origin, 1, len(columns), step, len(rows), factor, packed, depth))
 
 
 @serial
 def unpack_tile(
     packed: Array,
     base: int,
-    flat: Array,
+    numbers: Array,
     origin: int,
     lane: int,
     present: int,
     step: int,
     steps: int,
 ) -> None:
-    """Writes rows back: the inverse of `pack_tile`."""
-    width = lanes(packed)
-    for k0 in range(0, steps, BLOCK):
+    """Writes rows back: the inverse of `pack_tile` for step = ±1."""
+    width, block = lanes(packed), side(packed)
+    done = steps - steps % block if present == width else 0
+    for k in range(0, done, block):
+        least = k if step > 0 else k + block - 1
+        for l in range(0, width, block):
+            turn(
+                packed,
+                base + least * width + l,
+                step * width,
+                numbers,
+                origin + l * lane + least * step,
+                lane,
+                packed.dtype.type(1),
+            )
+    for k in range(done, steps):
         for l in range(present):
-            for k in range(k0, min(k0 + BLOCK, steps)):
-                flat[origin + l * lane + k * step] = packed[base + k * width + l]
+            numbers[origin + l * lane + k * step] = packed[base + k * width + l]

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from .numba_compiler import Array, entry, parallel, prange, serial
 from .numba_lanes import divide_step
-from .numba_packing import pack_tile, unpack_tile
+from .numba_packing import flat, pack_tile, unpack_tile
 from .numba_tiles import ROWS, lanes, subtract_row, subtract_tile
 
-PANEL = 128  # columns finished before the ones outside are touched: a multiple of BLOCK
+PANEL = 256  # columns finished before the ones outside are touched: a multiple of BLOCK
 BLOCK = 16
-DEPTH = PANEL + 1  # steps between tiles: columns of all tiles would share one place in the cache
+DEPTH = PANEL + 1  # steps between tiles: else columns of all tiles share a place in the cache
 
 
 def coupling_block(block: NDArray) -> NDArray:
@@ -101,30 +101,42 @@ def _solve_tile(panel: Array, base: int, coupling: Array, steps: int) -> None:
 
 
 @parallel
-def solve_panel(
-    matrix: Array,
-    row: int,
-    column: int,
+def _solve_tiles(
+    numbers: Array,
+    origin: int,
+    lane: int,
+    count: int,
     step: int,
     steps: int,
     coupling: Array,
     panel: Array,
     depth: int,
 ) -> None:
-    """Finishes columns by a division by the diagonal of the coupling, in the matrix and in `panel`.
-
-    The rows are those from `row` on, step k is column + k·step.
-    """
-    width, lane = lanes(panel), matrix.shape[1]
-    flat, couplings = matrix.reshape(-1), coupling.reshape(-1)
-    count = len(matrix) - row
+    width = lanes(panel)
     for t in prange((count + width - 1) // width):
         first = np.int64(t) * width
         base, present = first * depth, min(width, count - first)
-        origin = (row + first) * lane + column
-        pack_tile(flat, origin, lane, present, step, steps, flat.dtype.type(1), panel, base)
-        _solve_tile(panel, base, couplings, steps)
-        unpack_tile(panel, base, flat, origin, lane, present, step, steps)
+        at = origin + first * lane
+        pack_tile(numbers, at, lane, present, step, steps, panel.dtype.type(1), panel, base)
+        _solve_tile(panel, base, coupling, steps)
+        unpack_tile(panel, base, numbers, at, lane, present, step, steps)
+
+
+def solve_panel(
+    matrix: NDArray,
+    row: int,
+    columns: range,
+    coupling: NDArray,
+    panel: NDArray,
+) -> None:
+    """Finishes columns by a division by the diagonal of the coupling, in the matrix and in `panel`.
+
+    The rows are those from `row` on.
+    """
+    stride, count = matrix.shape[1], len(matrix) - row
+    origin = row * stride + columns.start
+    lines = flat(matrix), origin, stride, count, columns.step, len(columns)
+    _solve_tiles(*lines, flat(coupling), panel, DEPTH)
 
 
 @entry
@@ -132,34 +144,34 @@ def factor_panel(
     coupling: Array,
     steps: int,
 ) -> int:
-    """Overwrites the upper triangle of a symmetric block H by Lᵀ.
+    """Overwrites the upper triangle of a symmetric block H by Lᵀ, in the flat coupling.
 
     Returns the first pivot that is not positive and finite, left in its place; else `steps`.
     """
     width = lanes(coupling)
-    flat = coupling.reshape(-1)
     for first in range(0, steps, BLOCK):
         stop = min(first + BLOCK, steps)
         for k in range(first, stop):
-            pivot = coupling[k, k]
+            row = k * PANEL
+            pivot = coupling[row + k]
             if not (pivot > 0 and pivot < np.inf):
                 return k
-            coupling[k, k] = math.sqrt(pivot)
+            coupling[row + k] = math.sqrt(pivot)
             for j in range(k + 1, steps):
-                coupling[k, j] /= coupling[k, k]
+                coupling[row + j] /= coupling[row + k]
             for i in range(k + 1, stop):
                 for j in range(i, steps):
-                    coupling[i, j] -= coupling[k, j] * coupling[k, i]
+                    coupling[i * PANEL + j] -= coupling[row + j] * coupling[row + i]
         for i in range(stop, steps, ROWS):
             for j in range(i // width * width, steps, width):
                 subtract_tile(
-                    flat,
+                    coupling,
                     i * PANEL + j,
                     PANEL,
-                    flat,
+                    coupling,
                     first * PANEL + j,
                     PANEL,
-                    flat,
+                    coupling,
                     first * PANEL + i,
                     PANEL,
                     stop - first,

@@ -21,22 +21,12 @@ from ..reference.sums import CHUNK
 from .numba_codebooks import AFFINE, LATTICE, decide_affine, decide_float, decide_lattice, row_rule
 from .numba_compiler import Array, parallel, prange, serial
 from .numba_lanes import add_step, round_step, scale_step
-from .numba_packing import pack_columns, pack_tile, packed_buffer, tiles_for, unpack_tile
+from .numba_packing import flat, pack_columns, pack_tile, packed_buffer, tiles_for, unpack_tile
 from .numba_panels import BLOCK, DEPTH, PANEL, coupling_block, subtract_before, subtract_within
 from .numba_tiles import lanes, tile_lanes
+from .numba_transposes import side, turn_codes
 from .numba_trees import fold_partials
 from .numba_updates import update, whole_extents
-
-
-@serial
-def _read_tile(
-    target: Array, row: int, column: int, stride: int, steps: int, panel: Array, base: int
-) -> None:
-    """Packs a tile of rows, step k from column + k·stride."""
-    width, lane = lanes(panel), target.shape[1]
-    origin, present = row * lane + column, min(width, len(target) - row)
-    one = target.dtype.type(1)
-    pack_tile(target.reshape(-1), origin, lane, present, stride, steps, one, panel, base)
 
 
 @serial
@@ -100,39 +90,47 @@ def _write_tile(
     panel: Array,
     base: int,
     decided: Array,
-    target: Array,
-    codes: Array,
     row: int,
-    column: int,
-    stride: int,
+    numbers: Array,
+    codes: Array,
+    origin: int,
+    lane: int,
+    present: int,
     steps: int,
 ) -> bool:
-    """Writes values and codes of a tile back, step k to column + k·stride.
-
-    Returns whether all codes fit.
-    """
-    width, lane = lanes(panel), target.shape[1]
-    present, origin = min(width, len(target) - row), row * lane + column
-    unpack_tile(panel, base, target.reshape(-1), origin, lane, present, stride, steps)
+    """Writes values and codes of a tile back; returns whether all codes fit."""
+    width, block = lanes(decided), side(decided)
+    unpack_tile(panel, base, numbers, origin, lane, present, np.int64(-1), steps)
     low, high = decided.dtype.type(-2147483648.0), decided.dtype.type(2147483648.0)
-    flat = codes.reshape(-1)
     fit = True
-    for k0 in range(0, steps, BLOCK):
+    done = steps - steps % block if present == width else 0
+    for k in range(0, done, block):
+        last = k + block - 1
+        for l in range(0, width, block):
+            fit &= turn_codes(
+                decided,
+                row * PANEL + last * width + l,
+                -width,
+                codes,
+                origin + l * lane - last,
+                lane,
+            )
+    for k in range(done, steps):
         for l in range(present):
-            for k in range(k0, min(k0 + BLOCK, steps)):
-                z = decided[row * PANEL + k * width + l]
-                fits = z >= low and z < high
-                fit &= fits
-                flat[origin + l * lane + k * stride] = np.int32(z) if fits else np.int32(0)
+            z = decided[row * PANEL + k * width + l]
+            fits = z >= low and z < high
+            fit &= fits
+            codes[origin + l * lane - k] = np.int32(z) if fits else np.int32(0)
     return fit
 
 
 @parallel
 def decide_rows(
-    target: Array,
+    numbers: Array,
     codes: Array,
     column: int,
-    stride: int,
+    lane: int,
+    rows: int,
     steps: int,
     panel: Array,
     depth: int,
@@ -151,18 +149,18 @@ def decide_rows(
     magnitudes: Array,
     midpoints: Array,
 ) -> None:
-    """Decides step k in column + k·stride, k = 0, 1, …, by a codebook that looks at one row."""
+    """Decides step k in column - k, k = 0, 1, …, by a codebook that looks at one row."""
     width = lanes(panel)
-    flat = coupling.reshape(-1)
     for t in prange(len(fit)):
         row = np.int64(t) * width
-        base = row * depth
-        _read_tile(target, row, column, stride, steps, panel, base)
+        base, origin, present = row * depth, row * lane + column, min(width, rows - row)
+        one = panel.dtype.type(1)
+        pack_tile(numbers, origin, lane, present, np.int64(-1), steps, one, panel, base)
         _decide_tile(
             panel,
             base,
             decided,
-            flat,
+            coupling,
             coupled,
             steps,
             row,
@@ -177,7 +175,9 @@ def decide_rows(
             magnitudes,
             midpoints,
         )
-        fit[t] = _write_tile(panel, base, decided, target, codes, row, column, stride, steps)
+        fit[t] = _write_tile(
+            panel, base, decided, row, numbers, codes, origin, lane, present, steps
+        )
 
 
 @serial
@@ -252,10 +252,11 @@ def _decide_block(
 
 @parallel
 def decide_with_gains(
-    target: Array,
+    numbers: Array,
     codes: Array,
     column: int,
-    stride: int,
+    lane: int,
+    rows: int,
     steps: int,
     panel: Array,
     depth: int,
@@ -269,34 +270,34 @@ def decide_with_gains(
     products: Array,
     partials: Array,
 ) -> None:
-    """Decides step k in column + k·stride by z = rint(y/c), with gains from all rows.
+    """Decides step k in column - k by z = rint(y/c), with gains from all rows.
 
     `products` has room for two chunks, `partials` for two numbers of each chunk.
     """
     width, tiles = lanes(panel), len(fit)
-    flat = coupling.reshape(-1)
     factor = step
     for first in range(0, steps + BLOCK, BLOCK):
         stop = min(first + BLOCK, steps)
         for t in prange(tiles):
             row = np.int64(t) * width
-            base = row * depth
+            base, origin, present = row * depth, row * lane + column, min(width, rows - row)
             if first == 0:
-                _read_tile(target, row, column, stride, steps, panel, base)
+                one = panel.dtype.type(1)
+                pack_tile(numbers, origin, lane, present, np.int64(-1), steps, one, panel, base)
             else:
                 scale_step(panel, base + (min(first, steps) - 1) * width, factor)
             if coupled:
-                subtract_before(panel, base, first, stop, flat)
+                subtract_before(panel, base, first, stop, coupling)
             if first >= steps:
                 fit[t] = _write_tile(
-                    panel, base, decided, target, codes, row, column, stride, steps
+                    panel, base, decided, row, numbers, codes, origin, lane, present, steps
                 )
         if first < steps:
             factor = _decide_block(
                 panel,
                 depth,
                 decided,
-                flat,
+                coupling,
                 coupled,
                 first,
                 stop,
@@ -327,13 +328,14 @@ def sic(
     stop: int,
 ) -> NDArray[np.float64]:
     """Decides the columns stop-1 … start: `sic.sic`. Raises CodeOverflow."""
-    rows, dtype = len(target), target.dtype
+    (rows, n), dtype = target.shape, target.dtype
     gains = np.ones(stop - start)
     if rows == 0:
         return gains
     width, tiles = tile_lanes(dtype), tiles_for(rows, dtype)
     panel = packed_buffer(rows, DEPTH, dtype)
     decided, fit = packed_buffer(rows, PANEL, dtype), np.empty(tiles, np.bool_)
+    written = flat(target), flat(codes)
     sums = np.empty(2 * CHUNK, dtype), np.empty((rows // CHUNK + 1, 2), dtype)
     packed = packed_buffer(start if factor is None else stop, DEPTH, dtype)
     for end in range(stop, start, -PANEL):
@@ -342,15 +344,15 @@ def sic(
         columns = np.array(descending)
         block = np.eye(steps, dtype=dtype) if factor is None else factor[first:end, first:end]
         coupling = coupling_block(block[::-1, ::-1])
-        shared = (target, codes, end - 1, -1, steps, panel, DEPTH, decided, fit)
+        shared = (*written, end - 1, n, rows, steps, panel, DEPTH, decided, fit, flat(coupling))
         if isinstance(codebook, ScaledLattice) and codebook.lmmse:
             gain = np.empty(steps, dtype)
             lattice = dtype.type(codebook.step), codebook.spacing[columns]
-            decide_with_gains(*shared, coupling, factor is not None, *lattice, gain, *sums)
+            decide_with_gains(*shared, factor is not None, *lattice, gain, *sums)
             gains[first - start : end - start] = gain[::-1]
         else:
             rule = row_rule(codebook, coupling.diagonal()[:steps].copy(), columns, tiles * width)
-            decide_rows(*shared, coupling, factor is not None, *rule)
+            decide_rows(*shared, factor is not None, *rule)
         if not fit.all():
             _refuse(decided, end, steps, rows)
         if factor is not None and first > 0:

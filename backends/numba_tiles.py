@@ -51,9 +51,14 @@ def _registers() -> tuple[int, int]:
 VECTOR_BYTES, VECTORS = _registers()
 
 
+def vector_lanes(dtype: DTypeLike) -> int:
+    """How many numbers a vector register holds."""
+    return VECTOR_BYTES // np.dtype(dtype).itemsize
+
+
 def tile_lanes(dtype: DTypeLike) -> int:
     """How many neighbours a packed tile holds: a power of two from 8 to 32."""
-    return max(ROWS, VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize)
+    return max(ROWS, VECTORS * vector_lanes(dtype))
 
 
 def _lanes(typing_context: Any, array: Any) -> Any:
@@ -105,7 +110,7 @@ def _micro_kernel(rows: int, weighted: bool = False) -> Any:
                     context, builder, arguments[10]
                 ).data
             count = tile_lanes(str(dtype))
-            width = VECTOR_BYTES // (dtype.bitwidth // 8)
+            width = vector_lanes(str(dtype))
             held = min(count, VECTORS * width)
             for first in range(0, count, held):
                 _tile(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..reference.errors import NotPositiveDefinite
 from .numba_packing import (
+    flat,
     pack_columns,
     pack_rows,
     packed_buffer,
@@ -37,12 +38,12 @@ def cholesky(matrix: NDArray) -> NDArray:
         stop = min(first + PANEL, n)
         steps, tiles = stop - first, tiles_for(n - stop, dtype)
         coupling = coupling_block(L[first:stop, first:stop].T)
-        pivot = factor_panel(coupling, steps)
+        pivot = factor_panel(flat(coupling), steps)
         if pivot < steps:
             raise NotPositiveDefinite(first + pivot, float(coupling[pivot, pivot]), "matrix")
         L[first:stop, first:stop] = coupling[:steps, :steps].T
         if stop < n:
-            solve_panel(L, stop, first, 1, steps, coupling, panel, DEPTH)
+            solve_panel(L, stop, range(first, stop), coupling, panel)
             extents = whole_extents(tiles, steps)
             update(
                 *(L, range(stop, n), range(stop, n)),
@@ -65,7 +66,7 @@ def solve(target: NDArray, factor: NDArray) -> NDArray:
         stop = min(first + PANEL, n)
         steps = stop - first
         coupling = coupling_block(factor[first:stop, first:stop].T)
-        solve_panel(X, 0, first, 1, steps, coupling, panel, DEPTH)
+        solve_panel(X, 0, range(first, stop), coupling, panel)
         if stop < n:
             pack_rows(factor, range(first, stop), range(stop, n), packed, DEPTH)
             update(
@@ -87,7 +88,7 @@ def solve_reversed(target: NDArray, factor: NDArray, start: int, stop: int) -> N
         steps = end - first
         descending = range(end - 1, first - 1, -1)
         coupling = coupling_block(L[first:end, first:end][::-1, ::-1])
-        solve_panel(X, 0, end - 1, -1, steps, coupling, panel, DEPTH)
+        solve_panel(X, 0, descending, coupling, panel)
         if first > 0:
             pack_columns(L, descending, range(first), packed, DEPTH)
             update(

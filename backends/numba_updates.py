@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .numba_compiler import Array, parallel, prange, serial
+from .numba_packing import flat
 from .numba_tiles import ROWS, lanes, subtract_tile, subtract_weighted_tile, tile_lanes
 
 ROW_BLOCK = 64  # a multiple of every tile; the packed rows of a block stay in a core's own cache
@@ -44,7 +45,7 @@ def _copy_tile(
 
 @serial
 def _update_tile(
-    flat: Array,
+    numbers: Array,
     place: int,
     stride: int,
     rows: int,
@@ -55,15 +56,15 @@ def _update_tile(
     right_at: int,
     steps: int,
     weights: Array | None,
-    edge: Array,
+    edges: Array,
+    edge: int,
 ) -> None:
-    """One tile: in place if it is whole, else by way of the buffer `edge`."""
+    """One tile: in place if it is whole, else by way of the buffer `edges` from `edge` on."""
     width = lanes(left)
     whole = rows == ROWS and columns == width
-    start = np.int64(0)
-    target, at, row = (flat, place, stride) if whole else (edge, start, width)
+    target, at, row = (numbers, place, stride) if whole else (edges, edge, width)
     if not whole:
-        _copy_tile(flat, place, stride, edge, start, width, rows, columns)
+        _copy_tile(numbers, place, stride, edges, edge, width, rows, columns)
     if weights is None:
         subtract_tile(target, at, row, right, right_at, width, left, left_at, width, steps, weights)
     else:
@@ -71,18 +72,18 @@ def _update_tile(
             target, at, row, right, right_at, width, left, left_at, width, steps, weights
         )
     if not whole:
-        _copy_tile(edge, start, width, flat, place, stride, rows, columns)
+        _copy_tile(edges, edge, width, numbers, place, stride, rows, columns)
 
 
 @serial
 def _update_block(
-    matrix: Array,
-    row: int,
-    row_stop: int,
-    column: int,
-    column_stop: int,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
+    numbers: Array,
+    origin: int,
+    stride: int,
+    row_count: int,
+    column_count: int,
+    first_row: int,
+    first_column: int,
     left: Array,
     left_extents: Array,
     right: Array,
@@ -90,15 +91,14 @@ def _update_block(
     depth: int,
     weights: Array | None,
     lower: bool,
-    edge: Array,
+    edges: Array,
+    edge: int,
 ) -> None:
-    """The rows `rows` and columns `columns` (ranges from the first packed row and column)."""
+    """The block of rows and columns that begins there, counted from the first packed ones."""
     width = lanes(left)
-    stride = matrix.shape[1]
-    flat = matrix.reshape(-1)
-    for c in range(columns[0], min(columns[1], column_stop - column), width):
+    for c in range(first_column, min(first_column + COLUMN_BLOCK, column_count), width):
         right_tile = c // width
-        for r in range(rows[0], min(rows[1], row_stop - row), ROWS):
+        for r in range(first_row, min(first_row + ROW_BLOCK, row_count), ROWS):
             if lower and c > r + ROWS - 1:
                 continue
             left_tile = r // width
@@ -106,28 +106,29 @@ def _update_block(
             steps = min(left_extents[left_tile, 1], right_extents[right_tile, 1]) - first
             if steps > 0:
                 _update_tile(
-                    flat,
-                    (row + r) * stride + column + c,
+                    numbers,
+                    origin + r * stride + c,
                     stride,
-                    min(ROWS, row_stop - row - r),
-                    min(width, column_stop - column - c),
+                    min(ROWS, row_count - r),
+                    min(width, column_count - c),
                     left,
                     (left_tile * depth + first) * width + r % width,
                     right,
                     (right_tile * depth + first) * width,
                     steps,
                     weights,
+                    edges,
                     edge,
                 )
 
 
 @parallel
 def _update(
-    matrix: Array,
-    row: int,
-    row_stop: int,
-    column: int,
-    column_stop: int,
+    numbers: Array,
+    origin: int,
+    stride: int,
+    row_count: int,
+    column_count: int,
     left: Array,
     left_extents: Array,
     right: Array,
@@ -139,19 +140,20 @@ def _update(
     column_blocks: int,
     edges: Array,
 ) -> None:
+    size = ROWS * lanes(left)
     for block in prange(row_blocks * column_blocks):
         # Signed: Numba divides an unsigned loop index as a float.
         place, c = divmod(np.int64(block), column_blocks)
         # First, last, second, last but one: of a triangle, every thread gets short and long rows.
         r = place // 2 if place % 2 == 0 else row_blocks - 1 - place // 2
         _update_block(
-            matrix,
-            row,
-            row_stop,
-            column,
-            column_stop,
-            (r * ROW_BLOCK, (r + 1) * ROW_BLOCK),
-            (c * COLUMN_BLOCK, (c + 1) * COLUMN_BLOCK),
+            numbers,
+            origin,
+            stride,
+            row_count,
+            column_count,
+            r * ROW_BLOCK,
+            c * COLUMN_BLOCK,
             left,
             left_extents,
             right,
@@ -159,7 +161,8 @@ def _update(
             depth,
             weights,
             lower,
-            edges[block],
+            edges,
+            np.int64(block) * size,
         )
 
 
@@ -184,9 +187,11 @@ def update(
         lower: whether tiles above the diagonal, j > i, are left out.
     """
     row_blocks, column_blocks = -(-len(rows) // ROW_BLOCK), -(-len(columns) // COLUMN_BLOCK)
-    edges = np.empty((row_blocks * column_blocks, ROWS * tile_lanes(matrix.dtype)), matrix.dtype)
+    edges = np.empty(row_blocks * column_blocks * ROWS * tile_lanes(matrix.dtype), matrix.dtype)
+    stride = matrix.shape[1]
+    origin = rows.start * stride + columns.start
     _update(
-        *(matrix, rows.start, rows.stop, columns.start, columns.stop),
+        *(flat(matrix), origin, stride, len(rows), len(columns)),
         *(left, left_extents, right, right_extents, depth, weights, lower),
         *(row_blocks, column_blocks, edges),
     )

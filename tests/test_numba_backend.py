@@ -42,8 +42,8 @@ numba = pytest.importorskip("numba", reason="the backend numba needs the package
 cpu_target = importlib.import_module("numba.core.registry").cpu_target
 NUMBA = NumbaOperations()
 
-# Around a tile of 8, 16 or 32, a run of 64 rows, a panel of 128 columns, a chunk of 512 numbers.
-EDGES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 128, 129, 255, 257)
+# Around a tile of 8, 16 or 32, a run of 64 rows, a panel of 256 columns, a chunk of 512 numbers.
+EDGES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 129, 255, 256, 257, 300)
 sizes = st.sampled_from(EDGES)
 every_dtype = pytest.mark.parametrize("dtype", FLOATS)
 
@@ -356,7 +356,7 @@ def test_no_fused_multiply_add_in_any_kernel(machine_code):
     assert {name: found["fused"] for name, found in kernels.items() if found["fused"]} == {}
     # What was looked at is the code of the loops, not of something that calls them.
     multiplying = {name for name, found in kernels.items() if found["multiplies"]}
-    assert multiplying >= {"_update", "solve_panel", "factor_panel", "decide_rows"}
+    assert multiplying >= {"_update", "_solve_tiles", "factor_panel", "decide_rows"}
     assert multiplying >= {"decide_with_gains", "inner"}
 
 
