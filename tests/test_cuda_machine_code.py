@@ -23,7 +23,7 @@ TOOLKIT = find_toolkit()
 needs_toolkit = pytest.mark.skipif(
     TOOLKIT is None,
     reason="nvcc and ptxas are missing: machine code of the CUDA kernels is not inspected "
-    "(pip install nvidia-cuda-nvcc)",
+    "(extra test-cuda)",
 )
 
 
@@ -56,7 +56,7 @@ def test_no_contraction_by_the_compiler_of_the_backend(tmp_path):
     except (ImportError, RuntimeError) as missing:
         pytest.skip(
             f"cupy or NVRTC is missing ({str(missing).splitlines()[0]}): what NVRTC makes of the "
-            "CUDA kernels is not inspected (pip install 'waterlevel[cuda13]')"
+            "CUDA kernels is not inspected (extra test-cuda)"
         )
     for source in SOURCES:
         for dtype in DTYPES:

@@ -5,7 +5,8 @@ unqualified `add`. So there are two steps. In the PTX of a kernel nothing may be
 approximated, and no product and sum may both be left without a rounding. Then `ptxas` assembles it
 twice, free to contract and forbidden to: the code must be the same, byte for byte.
 
-nvcc and ptxas are taken from the PATH, or from the pip packages of the CUDA toolkit.
+nvcc and ptxas are taken from the pip packages of the CUDA toolkit, which are of the version that
+numba-cuda and CuPy compile with, or from the PATH.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Toolkit:
 
 def find_toolkit() -> Toolkit | None:
     """The compilers of this machine, or None."""
-    folders = [None]  # the PATH
+    folders = []
     for package in ("nvidia", "nvidia.cu13"):
         try:
             found = importlib.util.find_spec(package)
@@ -42,7 +43,7 @@ def find_toolkit() -> Toolkit | None:
             continue
         for place in (found.submodule_search_locations or ()) if found else ():
             folders += [str(path) for path in (Path(place) / "bin", Path(place) / "cuda_nvcc/bin")]
-    for folder in folders:
+    for folder in (*folders, None):  # None: the PATH
         nvcc, ptxas = (shutil.which(tool, path=folder) for tool in ("nvcc", "ptxas"))
         if nvcc and ptxas:
             return Toolkit(nvcc, ptxas)
