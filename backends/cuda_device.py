@@ -73,6 +73,7 @@ SOURCES: dict[str, dict[str, tuple[int, ...]]] = {
         "count_runs": (256,),
         "list_runs": (256,),
     },
+    "peak": {"subtract_in_registers": (ELEMENTS,)},
 }
 
 _PLACES = {

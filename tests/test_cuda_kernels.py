@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from waterlevel.backends.cuda_device import SOURCES, Session
+from waterlevel.backends.cuda_device import ELEMENTS, SOURCES, Session
+from waterlevel.backends.cuda_peak import CHAINS, FACTOR, subtract_in_registers
 from waterlevel.reference import hadamard
 from waterlevel.reference.codebooks import AffineGrid, FloatGrid, ScaledLattice, UniformLattice
 from waterlevel.reference.errors import CodeOverflow, NotPositiveDefinite
@@ -331,11 +332,12 @@ def test_hadamard(compare, n, dtype):
 
 
 def test_every_kernel_runs_in_both_dtypes(cuda):
-    """Each operation once, with every codebook: no kernel is left that no operation uses."""
+    """Each operation once, with every codebook, and the probe: no other kernel is left."""
     operations, device = cuda
     used = len(device.launched)
     for dtype in FLOATS:
         every_operation(operations, dtype)
+        subtract_in_registers(Session(device), dtype, 1, 1)
     expected = {
         (source, kernel, np.dtype(dtype).name)
         for source, kernels in SOURCES.items()
@@ -374,6 +376,19 @@ def every_operation(operations, dtype):
     operations.hadamard(operations.take(A, None, np.arange(4)), hadamard.base_matrix(1))
     for codebook, _ in codebooks(1, rows, ones).values():
         operations.sic(operations.take(A, None, None), codes, H, codebook, 0, n)
+
+
+@every_dtype
+def test_what_measures_a_rate_calculates(cuda, dtype):
+    session, turns = Session(cuda[1]), 5
+    out, products = subtract_in_registers(session, dtype, 2, turns)
+    chains, total = np.arange(1, CHAINS + 1).astype(dtype), dtype(0)
+    for _ in range(turns):
+        chains = chains - chains * dtype(FACTOR)
+    for chain in chains:
+        total = total + chain
+    same_bits(session.download(out), np.full(2 * ELEMENTS, total))
+    assert products == 2 * ELEMENTS * CHAINS * turns
 
 
 # The device itself -------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ def test_nothing_is_computed_by_cupy():
         for node in ast.walk(ast.parse(inspect.getsource(cupy_device)))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Attribute)
-        and node.value.attr == "_cupy"
+        and node.value.attr == "cupy"
     }
     assert used <= {"cuda", "empty", "zeros", "RawModule"}
 

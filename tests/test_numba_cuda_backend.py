@@ -62,6 +62,11 @@ def test_an_algorithm_runs_on_it(simulated):
 
 
 @needs_numba
+def test_what_measures_a_rate_calculates(simulated):
+    assert simulated["peak"] == {"float64": "", "float32": ""}
+
+
+@needs_numba
 def test_another_order_is_noticed(simulated):
     assert "differ, the first at" in simulated["planted"]["another order"]
 

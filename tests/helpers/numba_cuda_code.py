@@ -66,7 +66,7 @@ def planted(out, a, b):
 def main() -> int:
     from waterlevel.backends import numba_cuda_launch as launch
 
-    for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic"):
+    for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic", "peak"):
         importlib.import_module(f"waterlevel.backends.numba_cuda_{module}")
     importlib.import_module("waterlevel.backends.numba_cuda_hadamard")
     toolkit = find_toolkit()
