@@ -37,6 +37,7 @@ def _kernels(dtype: Any) -> SimpleNamespace:
 
 def subtract_in_registers(dtype: DTypeLike, blocks: int, turns: int) -> tuple[Any, int]:
     """Enqueue it; what comes out (of no use but to a test), and how many products were taken."""
+    number: Any = np.dtype(dtype).type
     out = new(blocks * THREADS, dtype)
-    _kernels(dtype).subtract(blocks, THREADS, out, np.dtype(dtype).type(FACTOR), turns)
+    _kernels(dtype).subtract(blocks, THREADS, out, number(FACTOR), turns)
     return out, blocks * THREADS * CHAINS * turns

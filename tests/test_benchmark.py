@@ -125,7 +125,7 @@ def test_eager_code_does_what_is_timed_beside_it(shape, dtype):
     allowed = 100 * shape[1] ** 2 * np.finfo(dtype).eps
     pairs = {
         "gains": (inputs.gains(diagonal), eager.with_gains(np, STEP, STEP / diagonal)),
-        "grid": (grid, eager.on_grid(np, *inputs.scale_and_zero, MAXIMUM, diagonal)),
+        "grid": (grid, eager.on_grid(np, inputs.scale, inputs.zero, MAXIMUM, diagonal)),
     }
     target = inputs.target.copy()
     for codebook, decide in pairs.values():

@@ -46,9 +46,14 @@ class Inputs:
         return ScaledLattice(STEP, self.dtype.type(STEP) / diagonal, lmmse=True)
 
     @cached_property
-    def scale_and_zero(self) -> NDArray:
-        """Of the grid, as two vectors of real numbers."""
-        return np.stack([self.grid.scale[:, 0], self.grid.zero[:, 0]]).astype(self.dtype)
+    def scale(self) -> NDArray:
+        """Of the grid, for each row."""
+        return self.grid.scale[:, 0].copy()
+
+    @cached_property
+    def zero(self) -> NDArray:
+        """Of the grid, for each row, as numbers to calculate with."""
+        return self.grid.zero[:, 0].astype(self.dtype)
 
     @cached_property
     def grid(self) -> AffineGrid:
@@ -187,18 +192,13 @@ ROWS = {
         lambda operations, placed: _cancel(operations, placed, placed.host.grid),
         lambda inputs: _cancel_by_library(
             inputs,
-            block_updated.on_grid(
-                inputs.grid.scale[:, 0],
-                inputs.grid.zero[:, 0].astype(inputs.dtype),
-                MAXIMUM,
-                inputs.factor.diagonal(),
-            ),
+            block_updated.on_grid(inputs.scale, inputs.zero, MAXIMUM, inputs.factor.diagonal()),
         ),
         lambda xp, placed: eager.sic(
             xp,
             placed.target,
             placed.factor,
-            eager.on_grid(xp, *placed.scale_and_zero, MAXIMUM, xp.diagonal(placed.factor)),
+            eager.on_grid(xp, placed.scale, placed.zero, MAXIMUM, xp.diagonal(placed.factor)),
         ),
         needs=("target", "factor"),
         pairs=_before_the_diagonal,
