@@ -6,7 +6,7 @@ copies and the reuse of memory keep the order in which they were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..reference.errors import WaterlevelError
 from .cuda_compiler import cubin
+from .cuda_device import Values
 
 
 class CupyDevice:
@@ -84,11 +85,13 @@ class CupyDevice:
         dtype: np.dtype,
         grid: tuple[int, ...],
         block: tuple[int, ...],
-        arguments: list[np.generic],
+        series: Iterable[Values],
     ) -> None:
         """See `Device`. A source is compiled, or found compiled, at its first launch."""
         with self._in_one_line(f"kernel {kernel}"):
-            self._kernel(source, kernel, dtype)(grid, block, tuple(arguments))
+            enqueue = self._kernel(source, kernel, dtype)
+            for arguments in series:
+                enqueue(grid, block, arguments)
 
     def _kernel(self, source: str, kernel: str, dtype: np.dtype) -> Any:
         key = kernel, dtype.name

@@ -16,7 +16,7 @@ from waterlevel.reference.formats import FORMATS
 from waterlevel.reference.numpy_operations import NUMPY
 
 from .helpers.codebooks import KINDS, codebooks
-from .helpers.cuda_shim import CpuDevice, compile_kernels, operations_on_cpu
+from .helpers.cuda_shim import CpuDevice, compile_kernels, fits_any_device, operations_on_cpu
 from .helpers.inputs import (
     FLOATS,
     bell,
@@ -415,13 +415,13 @@ def test_a_write_outside_a_buffer_is_noticed(planted):
     array = Session(planted).zeros((4,), np.float64)
     arguments = [np.uint64(array.address), np.int64(4)]
     with pytest.raises(AssertionError, match="outside"):
-        planted.launch("planted", "outside", array.dtype, (1,), (1,), arguments)
+        planted.launch("planted", "outside", array.dtype, (1,), (1,), [arguments])
 
 
 def test_wrong_arguments_are_noticed(planted):
     for arguments in ([np.uint64(0)], [np.uint64(0), np.int32(4)]):
         with pytest.raises(AssertionError, match="takes"):
-            planted.launch("planted", "outside", np.dtype(np.float64), (1,), (1,), arguments)
+            planted.launch("planted", "outside", np.dtype(np.float64), (1,), (1,), [arguments])
 
 
 def test_a_missing_synchronisation_shows(planted):
@@ -429,6 +429,15 @@ def test_a_missing_synchronisation_shows(planted):
     found = []
     for _ in range(2):
         array = session.zeros((8,), np.float64)
-        planted.launch("p", "racing", array.dtype, (1,), (8,), [np.uint64(array.address)])
+        planted.launch("p", "racing", array.dtype, (1,), (8,), [[np.uint64(array.address)]])
         found.append(session.download(array).tolist())
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("grid", "block"), [((1, 65536), (1,)), ((2**31,), (1,)), ((1,), (33, 32)), ((0,), (1,))]
+)
+def test_a_launch_that_no_device_has_is_noticed(planted, grid, block):
+    assert fits_any_device((2**31 - 1, 65535), (32, 32))
+    with pytest.raises(AssertionError, match="no device has"):
+        planted.launch("planted", "outside", np.dtype(np.float64), grid, block, [()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import subprocess
 import sys
@@ -32,3 +33,15 @@ def test_one_line_and_no_other_backend(backend, command):
     assert len(ran.stderr.splitlines()) == 1
     assert f"backend {backend} finds no usable " in ran.stderr
     assert "driver" in ran.stderr
+
+
+def test_the_errors_of_the_libraries_are_known_by_name():
+    """What numba-cuda's launches and compilers raise, by the classes that are really there."""
+    pytest.importorskip("cuda.core", reason="cuda-core is not installed (extra test-cuda)")
+    from cuda.core._utils import cuda_utils
+
+    from waterlevel.backends.numba_cuda_device import CUDA_ERRORS
+
+    raised = {name for name in vars(cuda_utils) if name.endswith("Error")} - set(dir(builtins))
+    assert raised >= {"CUDAError", "NVRTCError"}
+    assert raised <= set(CUDA_ERRORS)

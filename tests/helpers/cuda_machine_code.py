@@ -23,6 +23,7 @@ ARCHITECTURE = "sm_90"
 EXACT = ["-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true"]  # as NVRTC is asked to
 INSTRUCTION = re.compile(r"^\s*(?:@!?%p\d+\s+)?([a-z]\w*(?:\.\w+)*)\s", re.M)
 FUNCTION = re.compile(r"\.(?:entry|func)\b[^{;]*?(\w+)\s*\([^{]*\{(.*?)^\}", re.S | re.M)
+REGISTERS = re.compile(r"entry function '(\w+)'.*?Used (\d+) registers", re.S)
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,14 @@ def contracted_sections(toolkit: Toolkit, ptx: Path, folder: Path) -> list[str]:
     return [name for name in free if free[name] != forbidden[name]]
 
 
+def registers(toolkit: Toolkit, ptx: Path, folder: Path) -> dict[str, int]:
+    """Kernel → 32-bit registers that each of its threads needs."""
+    said = _run(
+        toolkit.ptxas, "-v", f"-arch={ARCHITECTURE}", str(ptx), "-o", str(folder / "counted.cubin")
+    )
+    return {name: int(number) for name, number in REGISTERS.findall(said)}
+
+
 def code_sections(elf: bytes) -> dict[str, bytes]:
     """The `.text.*` sections of a 64-bit ELF file."""
     (table,) = struct.unpack_from("<Q", elf, 40)
@@ -120,7 +129,8 @@ def code_sections(elf: bytes) -> dict[str, bytes]:
     return {name: code for name, code in named.items() if name.startswith(".text.")}
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed: {done.stderr}")
+    return done.stderr
