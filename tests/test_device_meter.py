@@ -10,6 +10,7 @@ import pytest
 from waterlevel.backends import cupy_meter, device_meter
 from waterlevel.backends.cuda_device import Session
 from waterlevel.reference.numpy_operations import NUMPY
+from waterlevel.validate import environment
 
 from .helpers.cuda_shim import operations_on_cpu
 
@@ -173,3 +174,29 @@ def test_numba_measures(by_numba):
     assert meter.copy_rate() == pytest.approx(2 * COPIED / 2e-3)
     assert meter.subtraction_rate(np.float32) == pytest.approx(module.BLOCKS * module.TURNS / 5e-3)
     assert meter.memory(lambda: "result") == ("result", None)
+
+
+# The report --------------------------------------------------------------------------------------
+
+
+def test_the_report_names_the_driver_and_every_part_of_cuda(monkeypatch, tmp_path):
+    proc = tmp_path / "version"
+    monkeypatch.setattr(environment, "DRIVER", proc)
+    assert environment.environment()["nvidia_driver"] is None
+    proc.write_text("NVRM version: NVIDIA Kernel Module  580.65.06\nGCC version: 12\n")
+    installed = {"cupy-cuda13x": "14.2.0", "nvidia-cuda-nvrtc": "13.0.88", "cuda-core": "1.2.2"}
+    monkeypatch.setattr(
+        environment,
+        "distributions",
+        lambda: [
+            types.SimpleNamespace(metadata={"Name": name}, version=version)
+            for name, version in {**installed, "unrelated": "1"}.items()
+        ],
+    )
+    found = environment.environment()
+    assert found["nvidia_driver"] == "NVRM version: NVIDIA Kernel Module  580.65.06"
+    assert found["libraries"].items() >= installed.items()
+    assert "unrelated" not in found["libraries"]
+    line = environment.environment_line(found)
+    assert "cupy-cuda13x 14.2.0" in line
+    assert "nvrtc" not in line
