@@ -148,4 +148,5 @@ CUDA_ERRORS = (
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(" :.")
+    """Its first sentence; cuda-core explains at length."""
+    return " ".join(str(error).split()).partition(". ")[0].rstrip(" :.")
