@@ -14,18 +14,21 @@ STEPS = [
     "machine",
     "validate-cupy",
     "validate-numba-cuda",
+    "bench-cupy-core",
     "bench-cupy-float64",
     "bench-cupy-float32",
+    "bench-numba-cuda-core",
     "bench-numba-cuda-float64",
     "bench-numba-cuda-float32",
 ]
-# In the place of Python: cupy validates well, numba-cuda hangs, bench fails, all is usable.
+# In the place of Python: numba-cuda hangs in validation, and bench fails but for one step.
 STAND_IN = """#!/usr/bin/env bash
 case "$*" in
     -c*) ;;
     *backends) printf 'cupy yes\\nnumba-cuda yes\\n' ;;
     *"validate --backend cupy"*) echo 'cupy keeps the contract' ;;
     *"validate --backend numba-cuda"*) sleep 60 ;;
+    *"bench --backend cupy --only core --sizes 4096"*) echo 'fast' ;;
     *"bench --backend"*) echo 'first line'; echo 'out of memory' >&2; exit 2 ;;
 esac
 """
@@ -56,7 +59,8 @@ def test_every_step_has_a_verdict(tmp_path, stand_in):
     assert verdicts["machine"].startswith("well, in ")
     assert verdicts["validate-cupy"].startswith("well, in ")
     assert verdicts["validate-numba-cuda"] == "STOPPED after 2 s"
-    for name in STEPS[3:]:
+    assert verdicts["bench-cupy-core"].startswith("well, in ")
+    for name in STEPS[4:]:
         assert verdicts[name] == "FAILED with exit code 2: out of memory"
     assert (tmp_path / "out" / "validate-cupy.txt").read_text() == "cupy keeps the contract\n"
 
