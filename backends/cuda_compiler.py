@@ -87,9 +87,13 @@ def _write_whole(target: Path, content: bytes) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, beside = tempfile.mkstemp(dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(beside, target)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(beside, target)
+        except OSError:
+            os.unlink(beside)
+            raise
     except OSError as error:
         raise WaterlevelError(
             f"compiled kernels cannot be kept in {target.parent} ({error.strerror}); "

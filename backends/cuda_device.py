@@ -73,6 +73,7 @@ SOURCES: dict[str, dict[str, tuple[int, ...]]] = {
         "count_runs": (256,),
         "list_runs": (256,),
     },
+    "peak": {"subtract_in_registers": (ELEMENTS,)},
 }
 
 _PLACES = {
@@ -80,6 +81,9 @@ _PLACES = {
     for source, kernels in SOURCES.items()
     for kernel, block in kernels.items()
 }
+
+
+Values = tuple[np.generic, ...]  # the arguments of a launch, as the device gets them
 
 
 class Device(Protocol):
@@ -111,9 +115,14 @@ class Device(Protocol):
         dtype: np.dtype,
         grid: tuple[int, ...],
         block: tuple[int, ...],
-        arguments: list[np.generic],
+        series: Iterable[Values],
     ) -> None:
-        """Enqueue a kernel of `<source>.cu` compiled for float64 or float32."""
+        """Enqueue a kernel of `<source>.cu` compiled for float64 or float32.
+
+        Args:
+            series: the arguments of one launch after the other. The loop over columns lies in the
+                device, so that it costs the host no more than the launches themselves.
+        """
         ...
 
 
@@ -191,11 +200,7 @@ class Session:
         Args:
             dtype: the float dtype it is compiled for; floats are rounded once to it.
         """
-        if 0 not in grid:
-            number = np.dtype(dtype)
-            source, block = _PLACES[kernel]
-            values = [_argument(value, number) for value in arguments]
-            self._device.launch(source, kernel, number, grid, block, values)
+        self.run_series(kernel, dtype, grid, arguments[:-1], arguments[-1:])
 
     def run_series(
         self,
@@ -203,18 +208,18 @@ class Session:
         dtype: DTypeLike,
         grid: tuple[int, ...],
         arguments: tuple[Argument, ...],
-        last: Iterable[int],
+        last: Iterable[Argument],
     ) -> None:
         """The same launch for each of these last arguments, one after the other.
 
-        Arguments are made ready once: a column loop must not be held up by the host.
+        What is the same is made ready once: a column loop must not be held up by the host.
         """
         if 0 not in grid:
             number = np.dtype(dtype)
             source, block = _PLACES[kernel]
             fixed = [_argument(value, number) for value in arguments]
-            for value in last:
-                self._device.launch(source, kernel, number, grid, block, [*fixed, np.int64(value)])
+            series = ((*fixed, _argument(value, number)) for value in last)
+            self._device.launch(source, kernel, number, grid, block, series)
 
     def run_elements(
         self,
@@ -237,10 +242,16 @@ def blocks(count: int, each: int) -> int:
     return -(-count // each)
 
 
+def tiles_of(rows: int, columns: int, side: int) -> int:
+    """How many square tiles cover a matrix. Row after row of them makes a grid of one dimension,
+    which may have 2³¹-1 blocks; in another dimension 65535 is the most."""
+    return blocks(rows, side) * blocks(columns, side)
+
+
 def _argument(value: Argument, dtype: np.dtype) -> np.generic:
-    if isinstance(value, DeviceArray | Pointer):
-        return np.uint64(value.address)
     if isinstance(value, int | np.integer):
         return np.int64(value)
+    if isinstance(value, DeviceArray | Pointer):
+        return np.uint64(value.address)
     with np.errstate(over="ignore", under="ignore"):
         return dtype.type(value)

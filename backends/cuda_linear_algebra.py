@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reference.errors import NotPositiveDefinite
-from .cuda_device import PANEL, PANEL_ROWS, TILE, DeviceArray, Pointer, Session, blocks
+from .cuda_device import PANEL, PANEL_ROWS, TILE, DeviceArray, Pointer, Session, blocks, tiles_of
 
 
 def ascending(count: int) -> list[tuple[int, int]]:
@@ -25,9 +25,9 @@ def descending(start: int, stop: int) -> list[tuple[int, int]]:
     return [(max(start, end - PANEL), end) for end in range(stop, start, -PANEL)]
 
 
-def tiles(rows: int, columns: int) -> tuple[int, int]:
-    """The grid of a product."""
-    return blocks(columns, TILE), blocks(rows, TILE)
+def tiles(rows: int, columns: int) -> tuple[int]:
+    """The grid of a product, one tile after the other."""
+    return (tiles_of(rows, columns, TILE),)
 
 
 def add_products(

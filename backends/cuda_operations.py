@@ -14,7 +14,17 @@ from ..reference.codebooks import Codebook
 from ..reference.histogram import ColumnHistograms
 from ..reference.numpy_operations import NUMPY
 from . import cuda_linear_algebra as linear_algebra
-from .cuda_device import CHUNK, ELEMENTS, MOVED, Device, DeviceArray, Pointer, Session, blocks
+from .cuda_device import (
+    CHUNK,
+    ELEMENTS,
+    MOVED,
+    Device,
+    DeviceArray,
+    Pointer,
+    Session,
+    blocks,
+    tiles_of,
+)
 from .cuda_histogram import column_histograms
 from .cuda_sic import sic
 
@@ -70,7 +80,7 @@ class CudaOperations:
     def transpose(self, matrix: DeviceArray) -> DeviceArray:
         rows, columns = matrix.shape
         out = self._session.empty((columns, rows), matrix.dtype)
-        grid = blocks(columns, MOVED), blocks(rows, MOVED)
+        grid = (tiles_of(rows, columns, MOVED),)
         self._session.run(
             "transpose", _words(matrix.dtype), grid, out, rows, matrix, columns, rows, columns
         )

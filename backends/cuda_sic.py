@@ -27,6 +27,7 @@ from .cuda_device import (
     Pointer,
     Session,
     blocks,
+    tiles_of,
 )
 from .cuda_linear_algebra import cancel, descending
 
@@ -143,7 +144,7 @@ def _decide_with_gains(
     for first, end in descending(start, stop):
         width = end - first
         session.run(
-            "transpose", dtype, (blocks(width, MOVED), blocks(rows, MOVED)),
+            "transpose", dtype, (tiles_of(rows, width, MOVED),),
             panel, rows, target.at(0, first), n, rows, width,
         )  # fmt: skip
         session.run_series(
@@ -156,7 +157,7 @@ def _decide_with_gains(
             range(width + 1),
         )  # fmt: skip
         session.run(
-            "transpose", dtype, (blocks(rows, MOVED), blocks(width, MOVED)),
+            "transpose", dtype, (tiles_of(width, rows, MOVED),),
             target.at(0, first), n, panel, rows, width, rows,
         )  # fmt: skip
         _cancel(session, target, factor, first, end)

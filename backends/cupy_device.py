@@ -6,7 +6,7 @@ copies and the reuse of memory keep the order in which they were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from ..reference.errors import WaterlevelError
 from .cuda_compiler import cubin
+from .cuda_device import Values
 
 
 class CupyDevice:
     """The current device of CuPy.
+
+    Attributes:
+        cupy: the module.
 
     Raises:
         WaterlevelError: CuPy is missing, or there is no device that its CUDA can use.
@@ -33,7 +37,7 @@ class CupyDevice:
                 f"backend cupy needs the package cupy ({_first_line(error)}): "
                 "pip install 'waterlevel[cuda13]', or 'waterlevel[cuda12]' for an older driver"
             ) from error
-        self._cupy: Any = cupy
+        self.cupy: Any = cupy
         self._nvrtc: Any = nvrtc
         try:
             count = cupy.cuda.runtime.getDeviceCount()
@@ -58,14 +62,14 @@ class CupyDevice:
     def allocate(self, size: int, clear: bool) -> tuple[Any, int]:
         """See `Device`."""
         with self._in_one_line(f"{size} bytes"):
-            new = self._cupy.zeros if clear else self._cupy.empty
+            new = self.cupy.zeros if clear else self.cupy.empty
             buffer = new(size, np.uint8)
             return buffer, int(buffer.data.ptr)
 
     def upload(self, array: NDArray) -> tuple[Any, int]:
         """See `Device`."""
         with self._in_one_line(f"{array.nbytes} bytes"):
-            buffer = self._cupy.empty(array.nbytes, np.uint8)
+            buffer = self.cupy.empty(array.nbytes, np.uint8)
             buffer.set(array.reshape(-1).view(np.uint8))
             return buffer, int(buffer.data.ptr)
 
@@ -81,11 +85,13 @@ class CupyDevice:
         dtype: np.dtype,
         grid: tuple[int, ...],
         block: tuple[int, ...],
-        arguments: list[np.generic],
+        series: Iterable[Values],
     ) -> None:
         """See `Device`. A source is compiled, or found compiled, at its first launch."""
         with self._in_one_line(f"kernel {kernel}"):
-            self._kernel(source, kernel, dtype)(grid, block, tuple(arguments))
+            enqueue = self._kernel(source, kernel, dtype)
+            for arguments in series:
+                enqueue(grid, block, arguments)
 
     def _kernel(self, source: str, kernel: str, dtype: np.dtype) -> Any:
         key = kernel, dtype.name
@@ -93,14 +99,14 @@ class CupyDevice:
             place = source, dtype.name
             if place not in self._modules:
                 path = cubin(self._nvrtc, source, dtype, self._architecture)
-                self._modules[place] = self._cupy.RawModule(path=str(path))
+                self._modules[place] = self.cupy.RawModule(path=str(path))
             self._kernels[key] = self._modules[place].get_function(kernel)
         return self._kernels[key]
 
     @contextmanager
     def _in_one_line(self, what: str) -> Iterator[None]:
         """Turn what CUDA raises into one line. A launch may report what an earlier one did."""
-        cuda = self._cupy.cuda
+        cuda = self.cupy.cuda
         try:
             yield
         except cuda.memory.OutOfMemoryError as error:

@@ -12,6 +12,7 @@ from ..reference.errors import WaterlevelError
 from ..reference.numpy_operations import NUMPY
 from .cuda_operations import CudaOperations
 from .cupy_device import CupyDevice
+from .cupy_meter import CupyMeter
 
 
 class CupyOperations(CudaOperations):
@@ -24,7 +25,9 @@ class CupyOperations(CudaOperations):
     name = "cupy"
 
     def __init__(self) -> None:
-        super().__init__(CupyDevice())
+        device = CupyDevice()
+        super().__init__(device)
+        self.meter = CupyMeter(device.cupy, self._session)
         for dtype in (np.float64, np.float32):
             check_bits(self, np.dtype(dtype))
 

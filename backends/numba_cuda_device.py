@@ -112,7 +112,8 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _reason(error: Exception) -> str | None:
     """What to tell of an error of CUDA; None for any other, which is a fault of this package."""
-    if isinstance(error, MemoryError) or getattr(error, "code", None) == OUT_OF_MEMORY:
+    no_memory = getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error)
+    if isinstance(error, MemoryError) or no_memory:
         return (
             "the device is out of memory; free some, take a smaller layer or fewer rows, or use "
             "--backend numba"
@@ -125,8 +126,13 @@ def _reason(error: Exception) -> str | None:
     return None
 
 
-# By name: Numba keeps some in modules that other versions, and the simulator, do not have.
+# By name: Numba keeps some in modules that other versions, and the simulator, do not have. Launches
+# and compilers go through the package cuda-core, whose errors are no relatives of Numba's.
 CUDA_ERRORS = (
+    "CUDAError",
+    "NVRTCError",
+    "nvJitLinkError",
+    "nvvmError",
     "CudaAPIError",
     "CudaDriverError",
     "CudaRuntimeError",
@@ -142,4 +148,5 @@ CUDA_ERRORS = (
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(" :.")
+    """Its first sentence; cuda-core explains at length."""
+    return " ".join(str(error).split()).partition(". ")[0].rstrip(" :.")

@@ -40,6 +40,7 @@ class NumbaCudaOperations:
             numba_cuda_elements,
             numba_cuda_hadamard,
             numba_cuda_launch,
+            numba_cuda_meter,
             numba_cuda_moves,
             numba_cuda_products,
             numba_cuda_sic,
@@ -56,6 +57,7 @@ class NumbaCudaOperations:
         self._cancellation = numba_cuda_sic
         self._sums = numba_cuda_sums
         self._triangular = numba_cuda_triangular
+        self.meter = numba_cuda_meter.NumbaCudaMeter()
         check_device(self)
 
     # Moves -------------------------------------------------------------------------------------

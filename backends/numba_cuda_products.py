@@ -62,8 +62,9 @@ def _chain(
         left_tile = cuda.shared.array((TILE, TILE), number)
         right_tile = cuda.shared.array((TILE, TILE), number)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
-        top = first_row + cuda.blockIdx.y * TILE
-        edge = first_column + cuda.blockIdx.x * TILE
+        across = (end_column - first_column + TILE - 1) // TILE
+        top = first_row + cuda.blockIdx.x // across * TILE
+        edge = first_column + cuda.blockIdx.x % across * TILE
         i, j = top + y, edge + x
         if lower and top + TILE <= edge:
             return
@@ -100,8 +101,9 @@ def _kernels(dtype: Any) -> SimpleNamespace:
 
     @kernel(matrix, matrix, matrix, vector)
     def accumulate_weighted(total: Any, left: Any, right: Any, weights: Any) -> None:
-        j = cuda.blockIdx.x * TILE + cuda.threadIdx.x
-        i = cuda.blockIdx.y * TILE + cuda.threadIdx.y
+        across = (total.shape[1] + TILE - 1) // TILE
+        j = cuda.blockIdx.x % across * TILE + cuda.threadIdx.x
+        i = cuda.blockIdx.x // across * TILE + cuda.threadIdx.y
         if i < total.shape[0] and j < total.shape[1]:
             value = total[i, j]
             for t in range(left.shape[0]):
@@ -118,6 +120,11 @@ def _kernels(dtype: Any) -> SimpleNamespace:
     )
 
 
+def _tiles(rows: int, columns: int) -> int:
+    """Blocks, one row of tiles after the other: 2³¹-1 in a row may be, but 65535 rows at most."""
+    return blocks_of(rows, TILE) * blocks_of(columns, TILE)
+
+
 def update(
     kind: str, open_: Any, left: Any, right: Any, rows: range, columns: range, steps: range
 ) -> None:
@@ -129,7 +136,7 @@ def update(
     """
     if len(steps) > 0:
         chain = vars(_kernels(open_.dtype))[kind]
-        grid = (blocks_of(len(columns), TILE), blocks_of(len(rows), TILE))
+        grid = _tiles(len(rows), len(columns))
         bounds = (rows.start, rows.stop, columns.start, columns.stop, steps.start, steps.stop)
         chain(grid, (TILE, TILE), open_, left, right, *bounds)
 
@@ -157,7 +164,7 @@ def accumulate(total: Any, left: Any, right: Any, weights: NDArray | None) -> No
         extents = (range(rows), range(columns), range(left.shape[0]))
         update("add_transposed", total, left, right, *extents)
     elif left.shape[0] > 0:
-        grid = (blocks_of(columns, TILE), blocks_of(rows, TILE))
+        grid = _tiles(rows, columns)
         _kernels(total.dtype).accumulate_weighted(
             grid, (TILE, TILE), total, left, right, upload(np.asarray(weights, total.dtype))
         )

@@ -10,10 +10,12 @@ import pytest
 
 from waterlevel.reference.errors import BadInput
 from waterlevel.reference.numpy_operations import NUMPY, NumpyOperations
-from waterlevel.validate import benchmark, block_updated
+from waterlevel.validate import benchmark, block_updated, eager
 from waterlevel.validate.benchmark_child import memory_of
-from waterlevel.validate.benchmark_rows import MAXIMUM, ROWS, STEP, Inputs
+from waterlevel.validate.benchmark_rows import MAXIMUM, ROWS, STEP, Inputs, Placed
 from waterlevel.validate.command_line import main
+
+from .helpers.opaque import OpaqueOperations
 
 
 class OtherBits(NumpyOperations):
@@ -23,6 +25,58 @@ class OtherBits(NumpyOperations):
 
     def matmul(self, left, right):
         return super().matmul(left[:, ::-1], right[::-1])
+
+
+class Meter:
+    """A device that takes 10 ms for everything and copies 1 GB in a second."""
+
+    def describe(self):
+        return {"name": "A device", "compute_capability": "9.0"}
+
+    def seconds(self, run):
+        run()
+        return 0.01
+
+    def memory(self, run):
+        return run(), 5e6
+
+    def copy_rate(self):
+        return 1e9
+
+    def subtraction_rate(self, dtype):
+        return 1e6
+
+    def arrays(self):
+        return np
+
+
+class OnDevice(OpaqueOperations):
+    """Matrices that only the operations can look into, and a meter."""
+
+    name = "on-device"
+    meter = Meter()
+
+
+class WithoutArrays(OnDevice):
+    """A device for which there is no module of arrays, and where memory cannot be told."""
+
+    class Poor(Meter):
+        def arrays(self):
+            return None
+
+        def memory(self, run):
+            return run(), None
+
+    meter = Poor()
+
+
+class OtherBitsOnDevice(OnDevice):
+    """A device whose cancellation leaves another code."""
+
+    def sic(self, target, codes, *arguments):
+        gains = self.__getattr__("sic")(target, codes, *arguments)
+        codes.content[1, 2] += 1
+        return gains
 
 
 def bench(capsys, *arguments):
@@ -62,6 +116,41 @@ def test_the_yardstick_does_what_is_timed_beside_it(shape, dtype):
         assert len(np.unique(codes)) > 4
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(50, 50), (40, 90), (90, 17)])
+def test_eager_code_does_what_is_timed_beside_it(shape, dtype):
+    """The same bound as above for the codes; a solve is close to LAPACK's."""
+    inputs = Inputs(*shape, dtype)
+    diagonal, grid = inputs.factor.diagonal(), inputs.grid
+    allowed = 100 * shape[1] ** 2 * np.finfo(dtype).eps
+    pairs = {
+        "gains": (inputs.gains(diagonal), eager.with_gains(np, STEP, STEP / diagonal)),
+        "grid": (grid, eager.on_grid(np, inputs.scale, inputs.zero, MAXIMUM, diagonal)),
+    }
+    target = inputs.target.copy()
+    for codebook, decide in pairs.values():
+        values, codes = inputs.target.copy(), np.zeros(shape, np.int32)
+        NUMPY.sic(values, codes, inputs.factor, codebook, 0, shape[1])
+        other = eager.sic(np, inputs.target, inputs.factor, decide)
+        assert (other.dtype, other.shape) == (np.int32, shape)
+        assert (codes != other).any(axis=1).mean() <= allowed
+    core = eager.watersic(np, inputs.weight, inputs.covariance, STEP)
+    expected = eager.sic(np, inputs.target, inputs.factor, pairs["gains"][1])
+    assert (core != expected).any(axis=1).mean() <= allowed
+    X = eager.solve(np, inputs.weight, inputs.factor)
+    # Backward error of a triangular solve: |X Lᵀ - W| ≤ n·ε·|X||L|ᵀ, to first order.
+    bound = 1.01 * shape[1] * np.finfo(dtype).eps * (np.abs(X) @ np.abs(inputs.factor.T))
+    exact = X.astype(np.float64) @ inputs.factor.T.astype(np.float64)
+    assert (np.abs(exact - inputs.weight) <= bound).all()
+    assert np.array_equal(inputs.target, target)  # what is handed over is left alone
+
+
+def test_eager_gain_of_a_column_without_codes_is_zero():
+    codes, values = eager.with_gains(np, 8.0, np.ones(1))(np.full(5, 0.5), 0)
+    assert not codes.any()
+    assert not values.any()
+
+
 @pytest.mark.parametrize("name", list(ROWS))
 def test_pairs_are_counted(name):
     """By the definition of the operation, one by one."""
@@ -81,11 +170,29 @@ def test_pairs_are_counted(name):
 
 
 @pytest.mark.parametrize("name", list(ROWS))
+def test_numbers_are_counted(name):
+    """What goes in and what comes out, the zeros of a triangle left out."""
+    a, n = 3, 5
+    layer, square, triangle = a * n, n * n, n * (n + 1) // 2
+    expected = {
+        "Cholesky": 2 * triangle,
+        "product W Σ": layer + square + layer,
+        "product W L": layer + triangle + layer,
+        "solve X Lᵀ = W": layer + triangle + layer,
+        "SIC, gains": layer + triangle + 2 * layer,
+        "SIC, 4-bit grid": layer + triangle + 2 * layer,
+        "WaterSIC core": layer + triangle + 2 * layer,
+    }
+    assert ROWS[name].numbers(a, n) == expected[name]
+
+
+@pytest.mark.parametrize("name", list(ROWS))
 def test_the_library_equivalent_runs(name):
     inputs = Inputs(20, 30, "float32")
     for need in ROWS[name].needs:
         getattr(inputs, need)
     ROWS[name].library(inputs)
+    ROWS[name].eager(np, Placed(inputs, np.asarray))
 
 
 def test_memory_counts_what_is_held_meanwhile():
@@ -111,6 +218,36 @@ def test_table_and_report(capsys, tmp_path):
         assert row["memory"] >= 0
 
 
+def test_a_device_is_timed_and_measured_by_its_meter(capsys, tmp_path):
+    report = tmp_path / "bench.json"
+    arguments = ("--dtype", "float32", "--json", str(report))
+    code, said = bench(capsys, "--backend", f"{__name__}:OnDevice", *arguments)
+    assert (code, said.err) == (0, "")
+    assert "A device; compute capability 9.0" in said.out
+    header = next(line for line in said.out.splitlines() if "Gpairs/s" in line)
+    assert header.split()[-9:] == ["of", "peak", "of", "copy", "MB", "×", "oracle", "×", "eager"]
+    content = json.loads(report.read_text())
+    assert content["device"] == Meter().describe()
+    assert {row["row"] for row in content["rows"]} == set(ROWS)
+    for row in content["rows"]:
+        shape = row["rows"], row["columns"]
+        assert row["seconds"] == 0.01
+        assert row["times_library"] == 1.0
+        assert row["memory"] == 5.0
+        assert math.isclose(row["share_of_peak"], ROWS[row["row"]].pairs(*shape) / 0.01 / 1e6)
+        moved = 4 * ROWS[row["row"]].numbers(*shape)
+        assert math.isclose(row["share_of_copy"], moved / 0.01 / 1e9)
+
+
+def test_what_cannot_be_told_of_a_device_is_a_dash(capsys):
+    arguments = ("--dtype", "float64", "--only", "cholesky")
+    code, said = bench(capsys, "--backend", f"{__name__}:WithoutArrays", *arguments)
+    assert (code, said.err) == (0, "")
+    cells = said.out.splitlines()[-1].split()
+    assert cells[-1] == "—"
+    assert cells[-3] == "—"
+
+
 def test_growth_is_told_where_there_are_two_sizes(capsys):
     code = main(
         ["bench", "--sizes", "8,16", "--repetitions", "1", "--only", "chol", "--backend", "numpy"]
@@ -126,6 +263,11 @@ def test_other_bits_are_refused(capsys):
     assert code == 2
     assert "other bits than the oracle" in said.err
     assert len(said.err.splitlines()) == 1
+    code, said = bench(
+        capsys, "--backend", f"{__name__}:OtherBitsOnDevice", "--only", "grid", "--quick"
+    )
+    assert code == 2
+    assert "other bits than the oracle" in said.err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from waterlevel.backends.cuda_device import SOURCES, Session
+from waterlevel.backends.cuda_device import ELEMENTS, SOURCES, Session
+from waterlevel.backends.cuda_peak import CHAINS, FACTOR, subtract_in_registers
 from waterlevel.reference import hadamard
 from waterlevel.reference.codebooks import AffineGrid, FloatGrid, ScaledLattice, UniformLattice
 from waterlevel.reference.errors import CodeOverflow, NotPositiveDefinite
@@ -15,7 +16,7 @@ from waterlevel.reference.formats import FORMATS
 from waterlevel.reference.numpy_operations import NUMPY
 
 from .helpers.codebooks import KINDS, codebooks
-from .helpers.cuda_shim import CpuDevice, compile_kernels, operations_on_cpu
+from .helpers.cuda_shim import CpuDevice, compile_kernels, fits_any_device, operations_on_cpu
 from .helpers.inputs import (
     FLOATS,
     bell,
@@ -331,11 +332,12 @@ def test_hadamard(compare, n, dtype):
 
 
 def test_every_kernel_runs_in_both_dtypes(cuda):
-    """Each operation once, with every codebook: no kernel is left that no operation uses."""
+    """Each operation once, with every codebook, and the probe: no other kernel is left."""
     operations, device = cuda
     used = len(device.launched)
     for dtype in FLOATS:
         every_operation(operations, dtype)
+        subtract_in_registers(Session(device), dtype, 1, 1)
     expected = {
         (source, kernel, np.dtype(dtype).name)
         for source, kernels in SOURCES.items()
@@ -351,8 +353,13 @@ def every_operation(operations, dtype):
     codes, ones = operations.zeros(rows, n, np.int32), np.ones(n, dtype)
     operations.transpose(A)
     operations.take(A, np.arange(3), None)
-    operations.diagonal(H)
+    operations.scatter_columns(A, np.arange(n), n + 1)
+    operations.with_diagonal(H, operations.diagonal(H))
     operations.convert(operations.convert(codes, dtype), np.int32)
+    operations.convert(codes, np.int32)
+    operations.take(operations.transpose(codes), np.arange(3), None)
+    operations.with_diagonal(codes, operations.diagonal(codes))
+    operations.row_extrema(A, 0, n)
     operations.convert(A, np.float32 if dtype is np.float64 else np.float64)
     operations.find_nonfinite(A)
     operations.find_asymmetry(H)
@@ -368,12 +375,26 @@ def every_operation(operations, dtype):
     operations.grid_error(H, ones, np.zeros(n, np.int32), 3)
     operations.column_histograms(codes)
     operations.matmul(A, H)
+    operations.matmul_transposed(A, A)
     operations.accumulate(H, A, A, np.zeros(rows, dtype))
-    operations.solve(A, operations.cholesky(H))
+    operations.solve_reversed(operations.solve(A, operations.cholesky(H)), H, 0, n)
     operations.hadamard(A, hadamard.base_matrix(36))
     operations.hadamard(operations.take(A, None, np.arange(4)), hadamard.base_matrix(1))
     for codebook, _ in codebooks(1, rows, ones).values():
         operations.sic(operations.take(A, None, None), codes, H, codebook, 0, n)
+
+
+@every_dtype
+def test_what_measures_a_rate_calculates(cuda, dtype):
+    session, turns = Session(cuda[1]), 5
+    out, products = subtract_in_registers(session, dtype, 2, turns)
+    chains, total = np.arange(1, CHAINS + 1).astype(dtype), dtype(0)
+    for _ in range(turns):
+        chains = chains - chains * dtype(FACTOR)
+    for chain in chains:
+        total = total + chain
+    same_bits(session.download(out), np.full(2 * ELEMENTS, total))
+    assert products == 2 * ELEMENTS * CHAINS * turns
 
 
 # The device itself -------------------------------------------------------------------------------
@@ -400,13 +421,13 @@ def test_a_write_outside_a_buffer_is_noticed(planted):
     array = Session(planted).zeros((4,), np.float64)
     arguments = [np.uint64(array.address), np.int64(4)]
     with pytest.raises(AssertionError, match="outside"):
-        planted.launch("planted", "outside", array.dtype, (1,), (1,), arguments)
+        planted.launch("planted", "outside", array.dtype, (1,), (1,), [arguments])
 
 
 def test_wrong_arguments_are_noticed(planted):
     for arguments in ([np.uint64(0)], [np.uint64(0), np.int32(4)]):
         with pytest.raises(AssertionError, match="takes"):
-            planted.launch("planted", "outside", np.dtype(np.float64), (1,), (1,), arguments)
+            planted.launch("planted", "outside", np.dtype(np.float64), (1,), (1,), [arguments])
 
 
 def test_a_missing_synchronisation_shows(planted):
@@ -414,6 +435,15 @@ def test_a_missing_synchronisation_shows(planted):
     found = []
     for _ in range(2):
         array = session.zeros((8,), np.float64)
-        planted.launch("p", "racing", array.dtype, (1,), (8,), [np.uint64(array.address)])
+        planted.launch("p", "racing", array.dtype, (1,), (8,), [[np.uint64(array.address)]])
         found.append(session.download(array).tolist())
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("grid", "block"), [((1, 65536), (1,)), ((2**31,), (1,)), ((1,), (33, 32)), ((0,), (1,))]
+)
+def test_a_launch_that_no_device_has_is_noticed(planted, grid, block):
+    assert fits_any_device((2**31 - 1, 65535), (32, 32))
+    with pytest.raises(AssertionError, match="no device has"):
+        planted.launch("planted", "outside", np.dtype(np.float64), grid, block, [()])

@@ -15,6 +15,7 @@ from .helpers.cuda_machine_code import (
     contracted_sections,
     faults_in_ptx,
     find_toolkit,
+    registers,
     to_ptx,
 )
 from .helpers.cuda_shim import DTYPES, KERNELS, kernel_names
@@ -23,7 +24,7 @@ TOOLKIT = find_toolkit()
 needs_toolkit = pytest.mark.skipif(
     TOOLKIT is None,
     reason="nvcc and ptxas are missing: machine code of the CUDA kernels is not inspected "
-    "(pip install nvidia-cuda-nvcc)",
+    "(extra test-cuda)",
 )
 
 
@@ -44,6 +45,35 @@ def test_no_contraction(source, dtype, tmp_path):
     assert contracted_sections(TOOLKIT, path, tmp_path) == []
     code = code_sections((tmp_path / f"{source}-true.cubin").read_bytes())
     assert set(code) == {f".text.{kernel}" for kernel in SOURCES[source]}
+    used = registers(TOOLKIT, path, tmp_path)
+    assert used.keys() == SOURCES[source].keys()
+    for kernel, block in SOURCES[source].items():
+        assert fits_in_registers(used[kernel], np.prod(block)), (kernel, used[kernel], block)
+
+
+def fits_in_registers(each, threads):
+    """A block has 65536 registers at most; a warp of 32 threads takes them in portions of 256."""
+    warps = -(-int(threads) // 32)
+    return warps * (-(-each * 32 // 256) * 256) <= 65536
+
+
+def test_too_many_registers_are_seen():
+    assert fits_in_registers(64, 1024)
+    assert not fits_in_registers(65, 1024)
+    assert fits_in_registers(255, 256)
+    assert not fits_in_registers(129, 512)
+
+
+@needs_toolkit
+def test_registers_are_counted(tmp_path):
+    """Chains that all live at once need a register each, or two in float64."""
+    chains = " ".join(f"float c{i} = a[{i}];" for i in range(50))
+    for_ever = " ".join(f"c{i} = c{i} * c{(i + 1) % 50};" for i in range(50))
+    total = " + ".join(f"c{i}" for i in range(50))
+    statement = f"{chains} for (int t = 0; t < 1000; ++t) {{ {for_ever} }} c[0] = {total};"
+    path = tmp_path / "planted.ptx"
+    to_ptx(TOOLKIT, planted(statement, tmp_path), EXACT, path)
+    assert registers(TOOLKIT, path, tmp_path)["planted"] >= 50
 
 
 @needs_toolkit
@@ -56,7 +86,7 @@ def test_no_contraction_by_the_compiler_of_the_backend(tmp_path):
     except (ImportError, RuntimeError) as missing:
         pytest.skip(
             f"cupy or NVRTC is missing ({str(missing).splitlines()[0]}): what NVRTC makes of the "
-            "CUDA kernels is not inspected (pip install 'waterlevel[cuda13]')"
+            "CUDA kernels is not inspected (extra test-cuda)"
         )
     for source in SOURCES:
         for dtype in DTYPES:

@@ -16,6 +16,8 @@ import pytest
 
 from waterlevel import backends
 from waterlevel.backends import cuda_compiler, cupy_device
+from waterlevel.backends.cuda_device import DeviceArray
+from waterlevel.backends.cuda_operations import CudaOperations
 from waterlevel.backends.cupy_operations import check_bits
 from waterlevel.reference import watersic
 from waterlevel.reference.codebooks import ScaledLattice, UniformLattice
@@ -26,7 +28,7 @@ from waterlevel.validate.golden.case import load_index
 from waterlevel.validate.judgement import judge, run_case
 from waterlevel.validate.probes import probe
 
-from .helpers.cuda_shim import CpuDevice, operations_on_cpu
+from .helpers.cuda_shim import CpuDevice, fits_any_device, operations_on_cpu
 from .helpers.inputs import bell, lower, positive_definite, same_bits
 
 CASES = [case for case in load_index().cases if case.size == "small"]
@@ -121,6 +123,47 @@ def test_memory_is_that_of_the_result_and_a_panel(cuda):
         assert device.held == before  # everything is freed again
 
 
+class Recorder:
+    """A device without memory that notes the grids of launches, and answers with zeros."""
+
+    def __init__(self):
+        self.grids = []
+
+    def allocate(self, size, clear):
+        return None, 0
+
+    def upload(self, array):
+        return None, 0
+
+    def download(self, buffer, shape, dtype):
+        return np.full(shape, -1 if dtype == np.int64 else 0, dtype)  # -1: nothing went wrong
+
+    def launch(self, source, kernel, dtype, grid, block, series):
+        for arguments in series:
+            assert fits_any_device(grid, block), (kernel, grid)
+            self.grids.append((kernel, len(arguments)))
+
+
+def test_grids_fit_every_device():
+    """More rows than 65535 tiles hold, the most of a grid in all dimensions but the first."""
+    device, rows, n = Recorder(), 5_000_000, 40
+    operations = CudaOperations(device)
+    A, H = (DeviceArray(None, 0, shape, np.dtype(np.float32)) for shape in ((rows, n), (n, n)))
+    codes = DeviceArray(None, 0, (rows, n), np.dtype(np.int32))
+    operations.transpose(A)
+    operations.matmul(A, H)
+    operations.matmul_transposed(A, A)
+    operations.accumulate(H, A, A, None)
+    operations.solve(A, H)
+    operations.solve_reversed(A, H, 3, n)
+    operations.row_inner(A, A)
+    operations.column_inner(A, A)
+    operations.row_extrema(A, 0, n)
+    for codebook in (UniformLattice(1.0), ScaledLattice(1.0, np.ones(n, np.float32), lmmse=True)):
+        operations.sic(A, codes, H, codebook, 0, n)
+    assert len(device.grids) > 60
+
+
 # Without a GPU -----------------------------------------------------------------------------------
 
 
@@ -180,7 +223,7 @@ class FakeCupy(types.ModuleType):
 
         def get_function(kernel):
             return lambda grid, block, arguments: self._device.launch(
-                source, kernel, np.dtype(dtype), grid, block, list(arguments)
+                source, kernel, np.dtype(dtype), grid, block, [arguments]
             )
 
         return types.SimpleNamespace(get_function=get_function)
@@ -233,7 +276,7 @@ def test_nothing_is_computed_by_cupy():
         for node in ast.walk(ast.parse(inspect.getsource(cupy_device)))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Attribute)
-        and node.value.attr == "_cupy"
+        and node.value.attr == "cupy"
     }
     assert used <= {"cuda", "empty", "zeros", "RawModule"}
 
@@ -278,6 +321,15 @@ def test_a_cache_that_cannot_be_written(cupy, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(cuda_compiler.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     assert cuda_compiler.CACHE_VARIABLE in refusal()
+
+
+def test_a_full_disk_leaves_nothing_half_written(cupy, monkeypatch, tmp_path):
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cuda_compiler.os, "replace", full)
+    assert "No space left on device" in refusal()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 class Inexact:

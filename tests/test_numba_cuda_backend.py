@@ -12,13 +12,17 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from waterlevel import backends
 from waterlevel.backends.numba_cuda_device import guarded
 from waterlevel.reference.errors import BadInput, WaterlevelError
 from waterlevel.reference.operations import Operations
+
+from .helpers.cuda_shim import fits_any_device
 
 OPERATIONS = sorted(name for name in vars(Operations) if not name.startswith("_"))
 needs_numba = pytest.mark.skipif(
@@ -59,6 +63,11 @@ def test_every_operation_gives_the_bits_of_the_oracle(simulated, operation):
 @needs_numba
 def test_an_algorithm_runs_on_it(simulated):
     assert simulated["watersic"] == {"float64": "", "float32": ""}
+
+
+@needs_numba
+def test_what_measures_a_rate_calculates(simulated):
+    assert simulated["peak"] == {"float64": "", "float32": ""}
 
 
 @needs_numba
@@ -110,6 +119,10 @@ class CudaAPIError(Exception):
         self.code = code
 
 
+class CUDAError(Exception):
+    """As cuda-core's, by which numba-cuda launches: a text alone."""
+
+
 @guarded
 class Failing:
     """Every operation fails with what it is given."""
@@ -123,6 +136,8 @@ class Failing:
     [
         (CudaAPIError(2, "CUDA_ERROR_OUT_OF_MEMORY"), "the device is out of memory"),
         (MemoryError(), "the device is out of memory"),
+        (CUDAError("CUDA_ERROR_OUT_OF_MEMORY: no\nmore"), "the device is out of memory"),
+        (CUDAError("CUDA_ERROR_LAUNCH_FAILED: it\nfailed"), "failed .CUDA_ERROR_LAUNCH_FAILED"),
         (CudaAPIError(719, "launch\nfailure"), r"failed \(\(719, .*run it again in a new process"),
     ],
 )
@@ -141,3 +156,30 @@ def test_other_errors_pass(error):
 
 def test_it_is_built_in():
     assert "numba-cuda" in backends.BUILT_IN
+
+
+@needs_numba
+def test_grids_fit_every_device(monkeypatch):
+    """More rows than 65535 tiles hold: the most of a grid in all dimensions but the first."""
+    from waterlevel.backends import numba_cuda_launch, numba_cuda_products, numba_cuda_sums
+
+    grids = []
+    monkeypatch.setattr(
+        numba_cuda_launch.Kernel,
+        "__call__",
+        lambda self, blocks, threads, *arguments: grids.append((blocks, threads)),
+    )
+    rows, n = range(5_000_000), range(40)
+    matrix, sums = (
+        SimpleNamespace(shape=shape, dtype=np.dtype(np.float32))
+        for shape in ((len(rows), len(n)), (-(-len(rows) // 512), len(n)))
+    )
+    numba_cuda_products.update("add", matrix, matrix, matrix, rows, n, n)
+    numba_cuda_products.update("subtract_descending", matrix, matrix, matrix, rows, n, n)
+    monkeypatch.setattr(numba_cuda_products, "upload", lambda array: array)
+    numba_cuda_products.accumulate(matrix, matrix, matrix, np.ones(2))
+    numba_cuda_sums.fold_chunks("in_columns", matrix, matrix, len(rows), sums)
+    assert len(grids) == 4
+    for blocks, threads in grids:
+        grid = blocks if isinstance(blocks, tuple) else (blocks,)
+        assert fits_any_device(grid, threads), grid

@@ -1,7 +1,7 @@
 """No kernel of the backend numba-cuda fuses, flushes or approximates: its code for a GPU, read.
 
 The kernels are compiled for compute capability 9.0 without a device. In the text (PTX) every
-product and sum must carry ".rn", which no assembler fuses. Where the assembler `ptxas` is found the
+product and sum must carry ".rn", which no assembler fuses. Where the CUDA toolkit is found the
 machine code is compared too: it must be the same whether fusing is allowed or not.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -17,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from .helpers.cuda_machine_code import find_toolkit
+
 pytestmark = pytest.mark.skipif(
     find_spec("numba_cuda") is None,
-    reason="the kernels of numba-cuda are compiled by the package numba-cuda (extra cuda13)",
+    reason="the kernels of numba-cuda are compiled by the package numba-cuda (extra test-cuda)",
 )
 
 
@@ -57,8 +58,8 @@ def test_the_text_is_that_of_the_arithmetic(code):
 
 
 def test_the_assembler_fuses_nothing(code):
-    if shutil.which("ptxas") is None:
-        pytest.skip("the machine code is made by ptxas, which is not on the path")
+    if find_toolkit() is None:
+        pytest.skip("the machine code is made by ptxas, which is missing (extra test-cuda)")
     assert [name for name, kernel in kernels(code).items() if kernel["fused"]] == []
 
 

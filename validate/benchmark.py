@@ -11,6 +11,14 @@ Columns, medians of repetitions that alternate with what they are compared with:
     × BLAS     so many times as fast as the inexact equivalent on BLAS and LAPACK (for cancellation
                and for the WaterSIC core a block-updated version of the same: `block_updated`)
 
+Of a backend on a device, times are by its events, memory and peak are the device's, and instead of
+BLAS there are
+
+    of copy    the least that must be read and written, per second, as a share of the bandwidth of
+               a copy from the device to itself
+    × eager    so many times as fast as the same as one would write it for arrays on a device, by
+               CuPy (`eager`): the library's factor and products, a loop over columns on the host
+
 Seconds depend on the machine and the minute; the ratios are what can be compared.
 """
 
@@ -30,12 +38,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..backends.device_meter import meter_of
 from ..reference.errors import BadInput, WaterlevelError
 from ..reference.operations import CONTRACT_VERSION
 from .backend_choice import add_backend_argument, choose_backend
 from .benchmark_rows import ROWS
 from .console import number, one_line, table
-from .environment import environment, environment_line
+from .environment import device_line, environment, environment_line
 from .layer_files import check_target, to_json
 from .study import at_least_one
 from .whole_files import write_whole
@@ -104,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in names
         for shape in shapes(sizes, ROWS[name].square)
     ]
+    meter = meter_of(choice.backend)
     found = measure_all(jobs)
     report = {
         "kind": "waterlevel bench",
@@ -111,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         "threads": threads,
         "repetitions": repetitions,
         "environment": environment(),
+        "device": None if meter is None else meter.describe(),
         "contract": CONTRACT_VERSION,
         "version": version("waterlevel"),
         "rows": found,
@@ -207,30 +218,33 @@ def growth(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def text(report: dict[str, Any]) -> str:
     """The tables for a terminal."""
-    headers = ("", "rows×columns", "dtype", "ms", "Gpairs/s", "of peak", "MB", "× oracle", "× BLAS")
-    lines = [
-        (
-            row["row"],
-            f"{row['rows']}×{row['columns']}",
-            row["dtype"],
-            number(1e3 * row["seconds"], 1),
-            number(row["pairs_per_second"] / 1e9, 1),
-            number(row["share_of_peak"], 2),
-            number(row["memory"], 0),
-            number(row["times_oracle"], 0),
-            number(row["times_library"], 2),
-        )
-        for row in report["rows"]
-    ]
+    device = report["device"]
+    library = "× BLAS" if device is None else "× eager"
+    columns = {
+        "": lambda row: row["row"],
+        "rows×columns": lambda row: f"{row['rows']}×{row['columns']}",
+        "dtype": lambda row: row["dtype"],
+        "ms": lambda row: number(1e3 * row["seconds"], 1),
+        "Gpairs/s": lambda row: number(row["pairs_per_second"] / 1e9, 1),
+        "of peak": lambda row: number(row["share_of_peak"], 2),
+        "of copy": lambda row: number(row["share_of_copy"], 2),
+        "MB": lambda row: number(row["memory"], 0),
+        "× oracle": lambda row: number(row["times_oracle"], 0),
+        library: lambda row: number(row["times_library"], 2),
+    }
+    if device is None:
+        del columns["of copy"]
+    lines = [[cell(row) for cell in columns.values()] for row in report["rows"]]
     grown = [(row["row"], row["dtype"], number(row["exponent"], 2)) for row in report["growth"]]
     threads = f"{report['threads']} thread" + ("s" if report["threads"] > 1 else "")
     return "\n".join(
         (
             environment_line(report["environment"]),
+            *(() if device is None else (device_line(device),)),
             f"backend {report['backend']}, {threads}, "
             f"medians of {report['repetitions']} alternating repetitions",
             "",
-            table(lines, headers),
+            table(lines, list(columns)),
             *(("", table(grown, ("", "dtype", "time grows with n to the power"))) if grown else ()),
         )
     )

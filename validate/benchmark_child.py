@@ -2,6 +2,7 @@
 
 `python -m waterlevel.validate.benchmark_child` reads a job from standard input and prints what it
 found, both as JSON. Runs to be compared alternate: whatever slows the machine down hits all alike.
+A backend on a device is timed by events of the device and compared with what the device can do.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..backends import get
+from ..backends.device_meter import DeviceMeter, meter_of
 from ..reference.errors import WaterlevelError
 from ..reference.numpy_operations import NUMPY
 from ..reference.operations import Operations
-from .benchmark_rows import ROWS, Inputs, Row
+from .benchmark_rows import ROWS, Inputs, Placed, Row
 
 SMALL = 40  # of the layer on which everything is compiled
 ORACLE_PAIRS = 1.2e9  # beyond, the oracle takes minutes
@@ -67,8 +71,24 @@ def _probe(dtype: str, threads: int) -> float | None:
     return peak(dtype, threads)
 
 
-def _same(found: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
-    return all(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=True))
+def _bits(operations: Operations, found: tuple[Any, ...]) -> list[bytes]:
+    """Of results, those on a device as well."""
+    return [(m if isinstance(m, np.ndarray) else operations.to_host(m)).tobytes() for m in found]
+
+
+def _placed(operations: Operations, inputs: Inputs) -> Placed:
+    return Placed(inputs, lambda matrix: operations.from_host(matrix, matrix.dtype))
+
+
+def _library(row: Row, inputs: Inputs, meter: DeviceMeter | None) -> Callable[[], object] | None:
+    """The inexact equivalent, on the same machine or device; None if it takes what is missing."""
+    if meter is None:
+        return lambda: row.library(inputs)
+    xp = meter.arrays()
+    if xp is None:
+        return None
+    placed = Placed(inputs, xp.asarray)
+    return lambda: row.eager(xp, placed)
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -79,19 +99,33 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """
     row, operations = ROWS[job["row"]], get(job["backend"])
     rows, columns, dtype, threads = job["rows"], job["columns"], job["dtype"], job["threads"]
-    row.ours(operations, Inputs(SMALL, SMALL, dtype))  # compiles
-    _probe(dtype, threads)
+    meter = meter_of(operations)
+    clock = seconds if meter is None else meter.seconds
+
+    def probe() -> float | None:
+        return _probe(dtype, threads) if meter is None else meter.subtraction_rate(dtype)
+
+    row.ours(operations, _placed(operations, Inputs(SMALL, SMALL, dtype)))  # compiles
+    probe()
     inputs = Inputs(rows, columns, dtype)
+    placed = _placed(operations, inputs)
     for need in row.needs:
-        getattr(inputs, need)
-    found, memory = memory_of(lambda: row.ours(operations, inputs))
+        getattr(placed, need)
+
+    def run() -> tuple[Any, ...]:
+        return row.ours(operations, placed)
+
+    found, memory = memory_of(run) if meter is None else meter.memory(run)
+    library = _library(row, inputs, meter)
     times: dict[str, list[float]] = {"ours": [], "library": []}
-    probes = [_probe(dtype, threads)]
-    row.library(inputs)
+    probes = [probe()]
+    if library is not None:
+        library()
     for _ in range(job["repetitions"]):
-        times["ours"].append(seconds(lambda: row.ours(operations, inputs)))
-        probes.append(_probe(dtype, threads))
-        times["library"].append(seconds(lambda: row.library(inputs)))
+        times["ours"].append(clock(run))
+        probes.append(probe())
+        if library is not None:
+            times["library"].append(clock(library))
     pairs = row.pairs(rows, columns)
     time_taken = median(times["ours"])
     shares = [
@@ -99,16 +133,20 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         for taken, one, other in zip(times["ours"], probes, probes[1:], strict=False)
         if one and other
     ]
+    ratios = [
+        other / own for own, other in zip(times["ours"], times["library"], strict=False)
+    ]  # none without a library
+    traffic = row.numbers(rows, columns) * np.dtype(dtype).itemsize / time_taken
     return {
         "seconds": time_taken,
         "pairs_per_second": pairs / time_taken,
         "share_of_peak": median(shares) if shares else None,
-        "memory": memory / MEGABYTE,
-        "times_library": median(
-            other / own for own, other in zip(times["ours"], times["library"], strict=True)
-        ),
+        "share_of_copy": None if meter is None else traffic / meter.copy_rate(),
+        "memory": None if memory is None else memory / MEGABYTE,
+        "times_library": median(ratios) if ratios else None,
         "times_oracle": _against_oracle(row, operations, inputs, found, time_taken, pairs),
         "all_seconds": times,
+        "probes": probes,
     }
 
 
@@ -122,10 +160,13 @@ def _against_oracle(
 ) -> float | None:
     if pairs > ORACLE_PAIRS or operations is NUMPY:
         return None
+    placed = _placed(NUMPY, inputs)
+    for need in row.needs:
+        getattr(placed, need)
     start = time.perf_counter()
-    expected = row.ours(NUMPY, inputs)
+    expected = row.ours(NUMPY, placed)
     taken = time.perf_counter() - start
-    if not _same(found, expected):
+    if _bits(operations, found) != _bits(NUMPY, expected):
         raise WaterlevelError(f"{operations.name} gives other bits than the oracle")
     return taken / own
 

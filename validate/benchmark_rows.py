@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from ..reference.codebooks import AffineGrid, Codebook, ScaledLattice
-from ..reference.operations import Operations
-from . import block_updated
+from ..reference.operations import Matrix, Operations
+from . import block_updated, eager
 from .golden.recipes import bell, structured_covariance
 
 STEP = 0.5
@@ -45,6 +46,16 @@ class Inputs:
         return ScaledLattice(STEP, self.dtype.type(STEP) / diagonal, lmmse=True)
 
     @cached_property
+    def scale(self) -> NDArray:
+        """Of the grid, for each row."""
+        return self.grid.scale[:, 0].copy()
+
+    @cached_property
+    def zero(self) -> NDArray:
+        """Of the grid, for each row, as numbers to calculate with."""
+        return self.grid.zero[:, 0].astype(self.dtype)
+
+    @cached_property
     def grid(self) -> AffineGrid:
         """A grid of 4 bits for each row."""
         scale = np.full((self.rows, 1), 0.125, self.dtype)
@@ -52,7 +63,19 @@ class Inputs:
         return AffineGrid(scale, zero, np.zeros(self.columns, np.int64), MAXIMUM)
 
 
-Run = Callable[[Operations, Inputs], tuple[NDArray, ...]]
+class Placed:
+    """The matrices of `Inputs` where they are to be computed with, each put there once."""
+
+    def __init__(self, inputs: Inputs, place: Callable[[NDArray], Any]) -> None:
+        self.host, self._place = inputs, place
+
+    def __getattr__(self, name: str) -> Any:
+        matrix = self._place(getattr(self.host, name))
+        setattr(self, name, matrix)  # is found from now on before this method is asked
+        return matrix
+
+
+Run = Callable[[Operations, Placed], tuple[Matrix | NDArray, ...]]
 
 
 @dataclass(frozen=True)
@@ -61,21 +84,28 @@ class Row:
 
     Attributes:
         ours: on a backend. library: the inexact equivalent on BLAS and LAPACK.
-        needs: attributes of `Inputs` to make before the clock runs.
-        pairs: how many for a×n.
+        eager: the same on a device, as one would write it for the array module that is handed over.
+        needs: matrices of `Inputs` to make and place before the clock runs.
+        pairs: how many for a×n. numbers: of the least that must be read and written for a×n.
         square: whether the number of rows plays no part.
     """
 
     ours: Run
     library: Callable[[Inputs], object]
+    eager: Callable[[Any, Placed], object]
     needs: tuple[str, ...]
     pairs: Callable[[int, int], float]
+    numbers: Callable[[int, int], float]
     square: bool = False
 
 
-def _cancel(operations: Operations, inputs: Inputs, codebook: Codebook) -> tuple[NDArray, ...]:
-    target, codes = inputs.target.copy(), np.zeros(inputs.target.shape, np.int32)
-    gains = operations.sic(target, codes, inputs.factor, codebook, 0, inputs.columns)
+def _cancel(
+    operations: Operations, placed: Placed, codebook: Codebook
+) -> tuple[Matrix | NDArray, ...]:
+    rows, columns = placed.host.rows, placed.host.columns
+    target = operations.take(placed.target, None, None)
+    codes = operations.zeros(rows, columns, np.int32)
+    gains = operations.sic(target, codes, placed.factor, codebook, 0, columns)
     return target, codes, gains
 
 
@@ -84,12 +114,13 @@ def _cancel_by_library(inputs: Inputs, decide: block_updated.Decide) -> None:
     block_updated.sic(inputs.target.copy(), codes, inputs.factor, decide)
 
 
-def _core(operations: Operations, inputs: Inputs) -> tuple[NDArray, ...]:
-    factor = operations.cholesky(inputs.covariance)
-    target = operations.matmul(inputs.weight, factor)
-    codes = np.zeros(target.shape, np.int32)
-    codebook = inputs.gains(operations.diagonal(factor))
-    gains = operations.sic(target, codes, factor, codebook, 0, inputs.columns)
+def _core(operations: Operations, placed: Placed) -> tuple[Matrix | NDArray, ...]:
+    host = placed.host
+    factor = operations.cholesky(placed.covariance)
+    target = operations.matmul(placed.weight, factor)
+    codes = operations.zeros(host.rows, host.columns, np.int32)
+    codebook = host.gains(operations.diagonal(factor))
+    gains = operations.sic(target, codes, factor, codebook, 0, host.columns)
     return target, codes, gains
 
 
@@ -101,65 +132,88 @@ def _factor(rows: int, columns: int) -> float:
     return columns * (columns**2 - 1) / 6
 
 
+def _triangle(columns: int) -> float:
+    return columns * (columns + 1) / 2
+
+
 ROWS = {
     "Cholesky": Row(
-        lambda operations, inputs: (operations.cholesky(inputs.covariance),),
+        lambda operations, placed: (operations.cholesky(placed.covariance),),
         lambda inputs: np.linalg.cholesky(inputs.covariance),
-        needs=(),
+        lambda xp, placed: xp.linalg.cholesky(placed.covariance),
+        needs=("covariance",),
         pairs=_factor,
+        numbers=lambda rows, columns: 2 * _triangle(columns),
         square=True,
     ),
     "product W Σ": Row(
-        lambda operations, inputs: (operations.matmul(inputs.weight, inputs.covariance),),
+        lambda operations, placed: (operations.matmul(placed.weight, placed.covariance),),
         lambda inputs: inputs.weight @ inputs.covariance,
-        needs=(),
+        lambda xp, placed: placed.weight @ placed.covariance,
+        needs=("weight", "covariance"),
         pairs=lambda rows, columns: rows * columns**2,
+        numbers=lambda rows, columns: 2 * rows * columns + columns**2,
     ),
     "product W L": Row(
-        lambda operations, inputs: (operations.matmul(inputs.weight, inputs.factor),),
+        lambda operations, placed: (operations.matmul(placed.weight, placed.factor),),
         lambda inputs: inputs.weight @ inputs.factor,
-        needs=("factor",),
+        lambda xp, placed: placed.weight @ placed.factor,
+        needs=("weight", "factor"),
         pairs=lambda rows, columns: rows * columns * (columns + 1) / 2,
+        numbers=lambda rows, columns: 2 * rows * columns + _triangle(columns),
     ),
     "solve X Lᵀ = W": Row(
-        lambda operations, inputs: (operations.solve(inputs.weight, inputs.factor),),
+        lambda operations, placed: (operations.solve(placed.weight, placed.factor),),
         lambda inputs: solve_triangular(inputs.factor, inputs.weight.T, lower=True),
-        needs=("factor",),
+        lambda xp, placed: eager.solve(xp, placed.weight, placed.factor),
+        needs=("weight", "factor"),
         pairs=_before_the_diagonal,
+        numbers=lambda rows, columns: 2 * rows * columns + _triangle(columns),
     ),
     "SIC, gains": Row(
-        lambda operations, inputs: _cancel(
-            operations, inputs, inputs.gains(inputs.factor.diagonal())
+        lambda operations, placed: _cancel(
+            operations, placed, placed.host.gains(placed.host.factor.diagonal())
         ),
         lambda inputs: _cancel_by_library(
             inputs,
             block_updated.with_gains(STEP, inputs.dtype.type(STEP) / inputs.factor.diagonal()),
         ),
-        needs=("target",),
+        lambda xp, placed: eager.sic(
+            xp,
+            placed.target,
+            placed.factor,
+            eager.with_gains(xp, STEP, STEP / xp.diagonal(placed.factor)),
+        ),
+        needs=("target", "factor"),
         pairs=_before_the_diagonal,
+        numbers=lambda rows, columns: 3 * rows * columns + _triangle(columns),
     ),
     "SIC, 4-bit grid": Row(
-        lambda operations, inputs: _cancel(operations, inputs, inputs.grid),
+        lambda operations, placed: _cancel(operations, placed, placed.host.grid),
         lambda inputs: _cancel_by_library(
             inputs,
-            block_updated.on_grid(
-                inputs.grid.scale[:, 0],
-                inputs.grid.zero[:, 0].astype(inputs.dtype),
-                MAXIMUM,
-                inputs.factor.diagonal(),
-            ),
+            block_updated.on_grid(inputs.scale, inputs.zero, MAXIMUM, inputs.factor.diagonal()),
         ),
-        needs=("target", "grid"),
+        lambda xp, placed: eager.sic(
+            xp,
+            placed.target,
+            placed.factor,
+            eager.on_grid(xp, placed.scale, placed.zero, MAXIMUM, xp.diagonal(placed.factor)),
+        ),
+        needs=("target", "factor"),
         pairs=_before_the_diagonal,
+        numbers=lambda rows, columns: 3 * rows * columns + _triangle(columns),
     ),
     "WaterSIC core": Row(
         _core,
         lambda inputs: block_updated.watersic(inputs.weight, inputs.covariance, STEP),
-        needs=(),
+        lambda xp, placed: eager.watersic(xp, placed.weight, placed.covariance, STEP),
+        needs=("weight", "covariance"),
         pairs=lambda rows, columns: (
             _factor(rows, columns)
             + rows * columns * (columns + 1) / 2
             + _before_the_diagonal(rows, columns)
         ),
+        numbers=lambda rows, columns: 3 * rows * columns + _triangle(columns),
     ),
 }

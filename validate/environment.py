@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "safetensors")
-GPU_LIBRARIES = ("cupy", "numba-cuda")
+GPU_LIBRARIES = ("cupy", "numba-cuda", "cuda-", "nvidia-")
+DRIVER = Path("/proc/driver/nvidia/version")
 THREADS = (
     "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES",
     "OMP_NUM_THREADS", "NPY_DISABLE_CPU_FEATURES",
@@ -32,6 +33,7 @@ def environment() -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "byte_order": sys.byteorder,
         "libraries": _libraries(),
+        "nvidia_driver": _nvidia_driver(),
         "settings": {name: os.environ[name] for name in THREADS if name in os.environ},
     }
 
@@ -46,6 +48,13 @@ def _libraries() -> dict[str, str]:
         if name.startswith(GPU_LIBRARIES):
             found[name] = distribution.version
     return dict(sorted(found.items()))
+
+
+def _nvidia_driver() -> str | None:
+    """What the driver in the kernel calls itself; None without one."""
+    with suppress(OSError):
+        return DRIVER.read_text("utf-8", errors="replace").splitlines()[0].strip()
+    return None
 
 
 def _processor_name() -> str | None:
@@ -74,10 +83,28 @@ def _numpy_features() -> list[str]:
 
 
 def environment_line(found: dict[str, Any]) -> str:
-    """The environment in one line for a terminal."""
-    libraries = ", ".join(f"{name} {number}" for name, number in found["libraries"].items())
+    """The environment in one line for a terminal; parts of the CUDA toolkit stay in the report."""
+    libraries = ", ".join(
+        f"{name} {number}"
+        for name, number in found["libraries"].items()
+        if not name.startswith(("cuda-", "nvidia-"))
+    )
     return (
         f"{found['processor'] or found['architecture']}, {found['cores']} cores, "
         f"{found['system']} on {found['architecture']}, Python {found['python']}, "
         f"{libraries or 'numpy ' + np.__version__}"
     )
+
+
+def device_line(found: dict[str, Any]) -> str:
+    """What a backend tells of its device (`backends.device_meter`), in one line.
+
+    >>> device_line({"name": "A GPU", "compute_capability": "9.0", "memory": 8 * 10**10})
+    'A GPU; compute capability 9.0, memory 80 GB'
+    """
+    said = {
+        name.replace("_", " "): f"{value / 1e9:.0f} GB" if name == "memory" else str(value)
+        for name, value in found.items()
+        if name != "name"
+    }
+    return f"{found['name']}; " + ", ".join(f"{name} {value}" for name, value in said.items())

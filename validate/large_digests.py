@@ -6,41 +6,33 @@ Every case is computed under different numbers of threads, threading layers and 
 each in a process of its own, and by the NumPy oracle where that is feasible. All digests of a case
 must be one. Exit code 1 says that they are not. Takes some minutes.
 
-Inputs are recipes from raw integers (`golden.recipes`), so the digests are the same everywhere, and
+Inputs are recipes from raw integers (`random_layers`), so the digests are the same everywhere, and
 can be compared with the report that was made on another machine (`--expect`).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..backends import get
-from ..reference.codebooks import AffineGrid, FloatGrid, ScaledLattice
-from ..reference.formats import FORMATS
-from ..reference.hadamard import base_matrix, base_order
 from ..reference.operations import CONTRACT_VERSION, Operations
 from .environment import environment
-from .golden.recipes import bell, integers, structured_covariance
+from .golden.case import sha256
 from .layer_files import to_json
+from .random_layers import DTYPES, SHAPES, outputs
 from .whole_files import write_whole
 
 ORACLE_COLUMNS = 1024  # beyond, the oracle takes minutes
-SHAPES = ((1024, 1024), (333, 896), (700, 4096))
-DTYPES = ("float64", "float32")
 
 # Tiles are 8 to 32 rows by the size of a vector register, so these change the blocking as well.
 FEATURES = {
@@ -71,57 +63,12 @@ def settings() -> dict[str, dict[str, str]]:
     return ways
 
 
-def digest(array: NDArray) -> str:
-    """SHA-256 of the bytes, little-endian, row by row."""
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return hashlib.sha256(little.tobytes()).hexdigest()
-
-
-def outputs(
-    operations: Operations, rows: int, columns: int, dtype: str
-) -> Iterator[tuple[str, NDArray]]:
-    """Name and array of everything that is computed on one layer."""
-    number = np.dtype(dtype).type
-    weight, moment = (
-        bell(1, [rows, columns], dtype=dtype),
-        structured_covariance(2, columns, 3, dtype),
-    )
-    L = operations.cholesky(moment)
-    target = operations.matmul(weight, L)
-    yield "cholesky", L
-    yield "matmul", target
-    spacing = number(0.5) / operations.diagonal(L)
-    scale = np.abs(bell(3, [rows, 4], dtype=dtype)) + number(0.0625)
-    zero = integers(4, [rows, 4], 0, 15, dtype="int32")
-    group = np.arange(columns) * 4 // columns
-    codebooks = {
-        "gains": ScaledLattice(0.5, spacing, lmmse=True),
-        "affine": AffineGrid(scale, zero, group, 15),
-        "float": FloatGrid(scale, group, FORMATS["fp4-e2m1"]),
-    }
-    for name, codebook in codebooks.items():
-        values, codes = target.copy(), np.zeros(target.shape, np.int32)
-        yield f"sic {name}, gains", operations.sic(values, codes, L, codebook, 0, columns)
-        yield f"sic {name}, codes", codes
-        yield f"sic {name}, values", values
-    yield "solve", operations.solve(weight, L)
-    yield "solve_reversed", operations.solve_reversed(target, L, 0, columns)
-    yield "row_inner", operations.row_inner(weight, target)
-    yield "column_inner", operations.column_inner(weight, target)
-    yield "grid_error", operations.grid_error(weight, scale[:, 0].copy(), zero[:, 0].copy(), 15)
-    yield "hadamard", operations.hadamard(weight, base_matrix(base_order(columns)))
-    total = moment.copy()
-    operations.accumulate(total, weight, weight, scale[:, 1].copy())
-    yield "accumulate", total
-    yield "matmul_transposed", operations.matmul_transposed(weight, target)
-
-
 def digests(
     operations: Operations, shapes: Sequence[tuple[int, int]], widest: int
 ) -> dict[str, str]:
     """ "shape dtype output" → digest, of the layers with at most so many columns."""
     return {
-        f"{rows}×{columns} {dtype} {name}": digest(found)
+        f"{rows}×{columns} {dtype} {name}": sha256(found)
         for rows, columns in shapes
         if columns <= widest
         for dtype in DTYPES
@@ -164,8 +111,8 @@ def summarize(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The report: one digest for each case if all agree, else those that differ by name."""
     cases: dict[str, dict[str, list[str]]] = {}
     for way, result in found.items():
-        for case, sha256 in result.get("digests", {}).items():
-            cases.setdefault(case, {}).setdefault(sha256, []).append(way)
+        for case, digest in result.get("digests", {}).items():
+            cases.setdefault(case, {}).setdefault(digest, []).append(way)
     ways = {
         way: {
             **{key: value for key, value in result.items() if key != "digests"},

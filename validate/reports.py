@@ -6,12 +6,14 @@ The JSON has no times in it, so that two machines that agree write the same resu
     version, contract, cases    of the package, its contract, and SHA-256 of the index of cases
     environment   machine, system, libraries, settings
     unusable      [{name, reason}]    backends that cannot run here
-    backends      [{name, passed, counts, probes, levels, results}]
+    backends      [{name, passed, counts, device, probes, levels, results, random_layers}]
       probes      [{probe, operation, dtype, found, expected, passed}]
       levels      [{algorithm, level, cases, why}]
       results     [{case, status, outputs, error, differences, diagnosis, reason}], in the order of
                   the index; `outputs` maps each exact output to the SHA-256 of its little-endian
                   bytes in C order
+      device      name, versions … of a backend on a device, else null
+      random_layers   {against, reason, results: [{case, sha256, difference}]}, or null
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from xml.etree import ElementTree
 from ..backends import Availability
 from ..reference.operations import CONTRACT_VERSION
 from .console import one_line, table
-from .environment import environment_line
+from .environment import device_line, environment_line
 from .runner import FAILED, PASSED, SKIPPED, Result, SubjectReport
 
 KIND = "waterlevel validate"
@@ -61,6 +63,8 @@ def to_report(
                 "probes": [{**asdict(f), "passed": f.passed} for f in report.findings],
                 "levels": [level.to_json() for level in report.levels],
                 "results": [result.to_json() for result in report.results],
+                "device": report.device,
+                "random_layers": None if report.layers is None else report.layers.to_json(),
             }
             for report in reports
         ],
@@ -76,12 +80,12 @@ def to_text(
     environment: dict[str, Any],
 ) -> str:
     """Everything for somebody who reads it: a table, then what failed and why."""
-    parts = [
-        f"Contract {CONTRACT_VERSION}; {environment_line(environment)}",
-        _case_table(reports),
-    ]
+    about = [f"Contract {CONTRACT_VERSION}; {environment_line(environment)}"]
+    about += [f"{r.name}: {device_line(r.device)}" for r in reports if r.device is not None]
+    parts = ["\n".join(about), _case_table(reports)]
     parts += [part for report in reports if (part := _failed_probes(report))]
     parts += [part for report in reports if (part := _failures(report))]
+    parts += [part for report in reports if (part := _layer_differences(report))]
     parts += [part for report in reports if (part := _skips(report))]
     if any(report.levels for report in reports):
         parts.append(_level_table(reports))
@@ -98,7 +102,28 @@ def _case_table(reports: Sequence[SubjectReport]) -> str:
         rows.append(("probes", *(_cell(*_probe_counts(report)) for report in reports)))
     for function in functions:
         rows.append((function, *(_cell(*_counts_of(report, function)) for report in reports)))
+    if any(report.layers for report in reports):
+        rows.append(("random layers", *(_cell(*_layer_counts(report)) for report in reports)))
     return table(rows, ("", *(report.name for report in reports)))
+
+
+def _layer_counts(report: SubjectReport) -> tuple[int, int, int]:
+    if report.layers is None:
+        return 0, 0, 0
+    differing = len(report.layers.differing)
+    return len(report.layers.compared) - differing, differing, 0
+
+
+def _layer_differences(report: SubjectReport) -> str:
+    if report.layers is None:
+        return ""
+    if report.layers.reason is not None:
+        reason = one_line(report.layers.reason)
+        return f"{report.name}: random layers were not compared: {reason}"
+    return "\n".join(
+        f"{report.name}, not as {report.layers.against}: {one.difference}"
+        for one in report.layers.differing
+    )
 
 
 def _probe_counts(report: SubjectReport) -> tuple[int, int, int]:
@@ -174,9 +199,13 @@ def _verdict(report: SubjectReport) -> str:
     if report.passed and not found[PASSED]:
         verdict = "was not tried"
     probes = f"{len(report.findings)} probes, " if report.findings else ""
+    layers = ""
+    if report.layers is not None and report.layers.reason is None:
+        same, differing, _ = _layer_counts(report)
+        layers = f", {same} of {same + differing} random outputs as {report.layers.against}"
     return (
         f"{report.name} {verdict}: {probes}{found[PASSED]} cases passed, {found[FAILED]} failed, "
-        f"{found[SKIPPED]} skipped, {report.seconds:.0f} s"
+        f"{found[SKIPPED]} skipped, {report.seconds:.0f} s{layers}"
     )
 
 
@@ -188,13 +217,14 @@ def to_junit(reports: Sequence[SubjectReport]) -> bytes:
     root = ElementTree.Element("testsuites", name=KIND)
     for report in reports:
         failed_probes = sum(not finding.passed for finding in report.findings)
+        same, differing, _ = _layer_counts(report)
         found = counts(report)
         suite = ElementTree.SubElement(
             root,
             "testsuite",
             name=report.name,
-            tests=str(len(report.findings) + len(report.results)),
-            failures=str(failed_probes + found[FAILED]),
+            tests=str(len(report.findings) + same + differing + len(report.results)),
+            failures=str(failed_probes + differing + found[FAILED]),
             errors="0",
             skipped=str(found[SKIPPED]),
             time=f"{report.seconds:.3f}",
@@ -206,6 +236,12 @@ def to_junit(reports: Sequence[SubjectReport]) -> bytes:
             )
             if not finding.passed:
                 ElementTree.SubElement(test, "failure", message=finding.message)
+        for one in report.layers.compared if report.layers else ():
+            test = ElementTree.SubElement(
+                suite, "testcase", classname=f"{report.name}.random_layers", name=one.case, time="0"
+            )
+            if one.difference is not None:
+                ElementTree.SubElement(test, "failure", message=one.difference)
         for result in report.results:
             test = ElementTree.SubElement(
                 suite,

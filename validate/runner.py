@@ -22,6 +22,7 @@ from .golden.case import SIZES, Case
 from .judgement import Failure, Outcome, describe_outcome, digests, judge, run_case
 from .levels import ALGORITHMS, Reached, reached_levels
 from .probes import Finding, probe
+from .random_layers import RandomLayers
 from .selection import Selection
 
 DIAGNOSIS_SECONDS = 20.0
@@ -63,18 +64,26 @@ class Result:
 
 @dataclass(frozen=True)
 class SubjectReport:
-    """All that was found about one backend, or one directory of outputs."""
+    """All that was found about one backend, or one directory of outputs.
+
+    Attributes:
+        layers: None where none were asked for. device: what the backend tells of it, if it has one.
+    """
 
     name: str
     findings: tuple[Finding, ...]
     results: tuple[Result, ...]
     levels: tuple[Reached, ...]
     seconds: float
+    layers: RandomLayers | None = None
+    device: dict[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether no probe and no case failed."""
-        return all(f.passed for f in self.findings) and not self.of_status(FAILED)
+        """Whether no probe and no case failed, and no random layer differs."""
+        layers_differ = self.layers is not None and bool(self.layers.differing)
+        cases_fail = bool(self.of_status(FAILED))
+        return all(f.passed for f in self.findings) and not cases_fail and not layers_differ
 
     def of_status(self, status: str) -> list[Result]:
         """The results with this status."""

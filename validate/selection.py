@@ -60,12 +60,12 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         choices=SIZES,
-        default=DEFAULT_SIZE,
-        help=f"cases up to this size ({DEFAULT_SIZE})",
+        help=f"cases up to this size ({DEFAULT_SIZE}; for a backend on a device {SIZES[-1]})",
     )
 
 
-def selection_of(arguments: argparse.Namespace) -> Selection:
+def selection_of(arguments: argparse.Namespace, on_device: bool = False) -> Selection:
     """What these two options say."""
-    sizes = SIZES[: SIZES.index(arguments.size) + 1]
+    largest = arguments.size or (SIZES[-1] if on_device else DEFAULT_SIZE)
+    sizes = SIZES[: SIZES.index(largest) + 1]
     return Selection(tuple(arguments.cases or ("*",)), sizes)

@@ -2,7 +2,8 @@
 
 Probes ask how a backend computes (`probes`), golden cases what it computes (`golden`). What differs
 is explained (`diagnosis`), and for every algorithm the report tells which level it reaches
-(`levels`). Without --backend every backend that is usable here is validated.
+(`levels`). Without --backend every backend that is usable here is validated. On large random layers
+(`random_layers`) a backend can be held against another one.
 
 An own backend is named as module:attribute, or registered under the entry-point group
 `waterlevel.backends` (`example_backend` shows one). A program in any language goes by files:
@@ -14,27 +15,33 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..backends import Availability, available, get
+from ..backends.device_meter import meter_of
 from ..data import GOLDEN
-from ..reference.errors import BadInput
-from . import reports
+from ..reference.errors import BadInput, WaterlevelError
+from ..reference.operations import Operations
+from . import random_layers, reports
 from .environment import environment
 from .export import outputs_subject
 from .golden.case import load_index
 from .layer_files import check_target, to_json
 from .progress import Progress
+from .random_layers import RandomLayers
 from .runner import Subject, backend_subject, validate
 from .selection import add_selection_arguments, selection_of
 from .whole_files import write_whole
 
+AGAINST = "numba"
 SUMMARY = "probes and golden cases on every backend: what differs, and why"
 EXAMPLES = """\
 examples:
   waterlevel validate
   waterlevel validate --backend mypackage.kernels:Backend --cases 'cholesky/*'
   waterlevel validate --backend numba --size large --json report.json --junit report.xml
+  waterlevel validate --backend cupy --backend numba-cuda --against numba --json gpu.json
   waterlevel export DIR && ./my_kernel DIR && waterlevel validate --outputs DIR
 
 Exit code 1 says that something differs."""
@@ -57,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="no backend, but what a program wrote beside the files of `waterlevel export`",
     )
+    parser.add_argument(
+        "--against",
+        metavar="NAME",
+        help="large random layers, too, bit for bit as this backend computes them (default: "
+        f"{AGAINST} for a backend on a device, unless --cases picks some)",
+    )
     add_selection_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="… as JUnit XML")
@@ -69,17 +82,26 @@ def run(arguments: argparse.Namespace) -> int:
         BadInput, Unusable: a backend that is not there or cannot run here, a pattern without a
             case, no outputs. Nothing is printed or written then.
     """
-    selection = selection_of(arguments)
     cases = load_index().cases
-    selection.of(cases)  # refuses a pattern without a case
+    selection_of(arguments).of(cases)  # refuses a pattern without a case
     for target in (arguments.json, arguments.junit):
         if target is not None:
             check_target(target)
+    if arguments.against is not None and arguments.outputs is not None:
+        raise BadInput("--against compares backends; --outputs has none")
+    other = None if arguments.against is None else get(arguments.against)
     subjects, unusable = _subjects(arguments)
     found = []
     for subject in subjects:
+        meter = meter_of(subject.backend)
+        device = None if meter is None else meter.describe()
+        selection = selection_of(arguments, on_device=meter is not None)
         with Progress(subject.name) as progress:
-            found.append(validate(subject, cases, selection, progress.stage))
+            report = validate(subject, cases, selection, progress.stage)
+            if other is not None or (meter is not None and not arguments.cases):
+                layers = _random_layers(subject, arguments.against, other, progress)
+                report = replace(report, layers=layers)
+        found.append(replace(report, device=device))
     where = environment()
     if arguments.json is not None:
         digest = hashlib.sha256((GOLDEN / "index.json").read_bytes()).hexdigest()
@@ -89,6 +111,21 @@ def run(arguments: argparse.Namespace) -> int:
         write_whole(arguments.junit, reports.to_junit(found))
     print(reports.to_text(found, unusable, where))
     return 0 if all(report.passed for report in found) else 1
+
+
+def _random_layers(
+    subject: Subject, name: str | None, other: Operations | None, progress: Progress
+) -> RandomLayers:
+    """Against the backend that was named; else against the default, if that can run here."""
+    if other is None:
+        name = AGAINST
+        try:
+            other = get(name)
+        except WaterlevelError as reason:
+            return RandomLayers(name, reason=str(reason))
+    assert subject.backend is not None
+    compared = random_layers.compare(subject.backend, other, random_layers.SHAPES, progress.stage)
+    return RandomLayers(name or other.name, tuple(compared))
 
 
 def _subjects(arguments: argparse.Namespace) -> tuple[list[Subject], Sequence[Availability]]:

@@ -29,8 +29,8 @@ extern "C" __global__ void transpose(word *out, integer out_row, const word *in,
                                      integer rows, integer columns) {
     constexpr int SIDE = 32;
     __shared__ word tile[SIDE][SIDE + 1];
-    const integer left = static_cast<integer>(blockIdx.x) * SIDE;
-    const integer top = static_cast<integer>(blockIdx.y) * SIDE;
+    const integer across = (columns + SIDE - 1) / SIDE;
+    const integer top = blockIdx.x / across * SIDE, left = blockIdx.x % across * SIDE;
     for (int r = threadIdx.y; r < SIDE; r += blockDim.y)
         if (top + r < rows && left + threadIdx.x < columns)
             tile[r][threadIdx.x] = in[(top + r) * in_row + left + threadIdx.x];

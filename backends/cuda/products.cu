@@ -49,8 +49,8 @@ template <typename Chain>
 __device__ void extend(real *c, integer c_row, Operand a, Operand b, const real *weights,
                        integer rows, integer columns, integer depth, bool lower) {
     __shared__ real left[DEPTH][TILE + 1], right[DEPTH][TILE + 1], weight[DEPTH];
-    const integer top = static_cast<integer>(blockIdx.y) * TILE;
-    const integer first = static_cast<integer>(blockIdx.x) * TILE;
+    const integer across = (columns + TILE - 1) / TILE;
+    const integer top = blockIdx.x / across * TILE, first = blockIdx.x % across * TILE;
     if (lower && first > top) return;  // the whole tile lies above the diagonal
 
     real element[EACH][EACH];

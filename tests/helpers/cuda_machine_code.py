@@ -5,7 +5,8 @@ unqualified `add`. So there are two steps. In the PTX of a kernel nothing may be
 approximated, and no product and sum may both be left without a rounding. Then `ptxas` assembles it
 twice, free to contract and forbidden to: the code must be the same, byte for byte.
 
-nvcc and ptxas are taken from the PATH, or from the pip packages of the CUDA toolkit.
+nvcc and ptxas are taken from the pip packages of the CUDA toolkit, which are of the version that
+numba-cuda and CuPy compile with, or from the PATH.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ARCHITECTURE = "sm_90"
 EXACT = ["-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true"]  # as NVRTC is asked to
 INSTRUCTION = re.compile(r"^\s*(?:@!?%p\d+\s+)?([a-z]\w*(?:\.\w+)*)\s", re.M)
 FUNCTION = re.compile(r"\.(?:entry|func)\b[^{;]*?(\w+)\s*\([^{]*\{(.*?)^\}", re.S | re.M)
+REGISTERS = re.compile(r"entry function '(\w+)'.*?Used (\d+) registers", re.S)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Toolkit:
 
 def find_toolkit() -> Toolkit | None:
     """The compilers of this machine, or None."""
-    folders = [None]  # the PATH
+    folders = []
     for package in ("nvidia", "nvidia.cu13"):
         try:
             found = importlib.util.find_spec(package)
@@ -42,7 +44,7 @@ def find_toolkit() -> Toolkit | None:
             continue
         for place in (found.submodule_search_locations or ()) if found else ():
             folders += [str(path) for path in (Path(place) / "bin", Path(place) / "cuda_nvcc/bin")]
-    for folder in folders:
+    for folder in (*folders, None):  # None: the PATH
         nvcc, ptxas = (shutil.which(tool, path=folder) for tool in ("nvcc", "ptxas"))
         if nvcc and ptxas:
             return Toolkit(nvcc, ptxas)
@@ -104,6 +106,14 @@ def contracted_sections(toolkit: Toolkit, ptx: Path, folder: Path) -> list[str]:
     return [name for name in free if free[name] != forbidden[name]]
 
 
+def registers(toolkit: Toolkit, ptx: Path, folder: Path) -> dict[str, int]:
+    """Kernel → 32-bit registers that each of its threads needs."""
+    said = _run(
+        toolkit.ptxas, "-v", f"-arch={ARCHITECTURE}", str(ptx), "-o", str(folder / "counted.cubin")
+    )
+    return {name: int(number) for name, number in REGISTERS.findall(said)}
+
+
 def code_sections(elf: bytes) -> dict[str, bytes]:
     """The `.text.*` sections of a 64-bit ELF file."""
     (table,) = struct.unpack_from("<Q", elf, 40)
@@ -119,7 +129,8 @@ def code_sections(elf: bytes) -> dict[str, bytes]:
     return {name: code for name, code in named.items() if name.startswith(".text.")}
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed: {done.stderr}")
+    return done.stderr

@@ -289,6 +289,20 @@ def algorithm(backend, dtype) -> str:
     return ""
 
 
+def peak(dtype) -> str:
+    """What differs from the chains of the kernel that measures a rate, in NumPy."""
+    from waterlevel.backends import numba_cuda_peak
+
+    turns = 5
+    out, products = numba_cuda_peak.subtract_in_registers(dtype, 2, turns)
+    chains, factor = np.arange(1, 5).astype(dtype), dtype(numba_cuda_peak.FACTOR)
+    for _ in range(turns):
+        chains = chains - chains * factor
+    expected = np.full(out.size, (chains[0] + chains[1]) + (chains[2] + chains[3]))
+    same_bits(out.copy_to_host(), expected)
+    return "" if products == out.size * len(chains) * turns else f"{products} products"
+
+
 def check_launches() -> None:
     """Every launch passes what its kernel declares; the simulator itself would take anything."""
     from waterlevel.backends import numba_cuda_launch as launch
@@ -337,6 +351,7 @@ def main() -> int:
             for number, (name, *arguments) in enumerate(group(dtype)):
                 label = f"{group.__name__}[{number}] {np.dtype(dtype).name}"
                 found.setdefault(name, {})[label] = difference(backend, name, *arguments)
+        found.setdefault("peak", {})[np.dtype(dtype).name] = peak(dtype)
         found.setdefault("watersic", {})[np.dtype(dtype).name] = algorithm(backend, dtype)
     for name, cases in small(load_index()).items():
         for case in cases:

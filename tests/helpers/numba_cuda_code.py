@@ -9,12 +9,11 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import shutil
-import struct
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from .cuda_machine_code import Toolkit, contracted_sections, find_toolkit
 
 ARCHITECTURE = (9, 0)
 OPERATION = r"^\s*(?:@!?%p\d+\s+)?"
@@ -45,34 +44,12 @@ def faults_of(ptx: str) -> list[str]:
     return faults
 
 
-def machine_code(cubin: bytes) -> dict[str, bytes]:
-    """The sections of an ELF file that hold machine code."""
-    (table,) = struct.unpack_from("<Q", cubin, 40)
-    size, count, names = struct.unpack_from("<HHH", cubin, 58)
-    sections = [struct.unpack_from("<IIQQQQ", cubin, table + i * size) for i in range(count)]
-    text = sections[names][4]
-
-    def name(offset: int) -> str:
-        return cubin[text + offset : cubin.index(b"\0", text + offset)].decode()
-
-    found = {name(s[0]): cubin[s[4] : s[4] + s[5]] for s in sections}
-    return {section: code for section, code in found.items() if section.startswith(".text.")}
-
-
-def fused_by_assembler(assembler: str, ptx: str) -> bool:
+def fused_by_assembler(toolkit: Toolkit, ptx: str) -> bool:
     """Whether the machine code changes where the assembler is allowed to fuse."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        codes = []
-        for fuse in ("true", "false"):
-            cubin = Path(folder) / f"{fuse}.cubin"
-            subprocess.run(
-                [assembler, "-arch=sm_90", f"--fmad={fuse}", source, "-o", cubin], check=True
-            )
-            codes.append(machine_code(cubin.read_bytes()))
-    assert codes[0]
-    return codes[0] != codes[1]
+        return contracted_sections(toolkit, source, Path(folder)) != []
 
 
 def compiled(function, types) -> str:
@@ -89,10 +66,10 @@ def planted(out, a, b):
 def main() -> int:
     from waterlevel.backends import numba_cuda_launch as launch
 
-    for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic"):
+    for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic", "peak"):
         importlib.import_module(f"waterlevel.backends.numba_cuda_{module}")
     importlib.import_module("waterlevel.backends.numba_cuda_hadamard")
-    assembler = shutil.which("ptxas")
+    toolkit = find_toolkit()
     kernels = {
         f"{factory.__module__.rpartition('.')[2]} {name} {dtype.__name__}": (
             kernel.function,
@@ -110,7 +87,7 @@ def main() -> int:
         found[name] = {
             "faults": faults_of(ptx),
             "arithmetic": len(re.findall(r"(?:mul|add|sub|div)\.rn\.f\d\d", ptx)),
-            "fused": None if assembler is None else fused_by_assembler(assembler, ptx),
+            "fused": None if toolkit is None else fused_by_assembler(toolkit, ptx),
         }
     print(json.dumps(found))
     return 0

@@ -29,6 +29,13 @@ POISON = 0xFF  # as a float this is a NaN, as an integer -1
 OPTIONS = "-std=c++17 -O2 -ffp-contract=off -shared -fPIC -U_FORTIFY_SOURCE -Wno-unknown-pragmas"
 
 
+def fits_any_device(grid: tuple[int, ...], block: tuple[int, ...]) -> bool:
+    """Whether a launch keeps to the limits of every compute capability: 1024 threads, 2³¹-1 blocks
+    in the first dimension of the grid, 65535 in the others."""
+    threads = np.prod(block, dtype=np.int64)
+    return 0 < threads <= 1024 and 0 < grid[0] < 2**31 and all(0 < n < 65536 for n in grid[1:])
+
+
 def kernel_names(path: Path) -> list[str]:
     """The kernels that a .cu file defines."""
     return re.findall(r'extern "C" __global__ void (\w+)\(', path.read_text("utf-8"))
@@ -97,7 +104,12 @@ class CpuDevice:
         self.waits.append(len(self.launched))
         return buffer.content.view(dtype).reshape(shape).copy()
 
-    def launch(self, source, kernel, dtype, grid, block, arguments) -> None:
+    def launch(self, source, kernel, dtype, grid, block, series) -> None:
+        for arguments in series:
+            self._launch_once(source, kernel, dtype, grid, block, arguments)
+
+    def _launch_once(self, source, kernel, dtype, grid, block, arguments) -> None:
+        assert fits_any_device(grid, block), f"{kernel}: no device has {grid} blocks of {block}"
         library = self.libraries[dtype.name]
         sizes = (ctypes.c_int * 64)()
         count = getattr(library, f"describe_{kernel}")(sizes)
