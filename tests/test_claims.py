@@ -68,6 +68,7 @@ def tiny_plan(layers: tuple[Layer, ...]) -> Plan:
         n=16,
         layers=layers,
         rates=(1.0, 2.0, 6.0),
+        rows_per_symbol=16,
         layer_rates=(1.0, 3.0),
         layer_rows=256,
         own_rates=(2.0,),

@@ -40,6 +40,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
         n=8,
         layers=tuple(layer_of(path)[0] for path in sorted(directory.glob("*.safetensors"))),
         rates=(1.0, 2.0, 4.0),
+        rows_per_symbol=16,
         layer_rates=(1.0,),
         layer_rows=64,
         own_rates=(2.0,),
