@@ -1,10 +1,11 @@
 """Which rate can no quantiser of Gaussian weights undercut?
 
-For rows of W with independent N(0, σ²) weights and the error measure tr((Ŵ-W) Σ (Ŵ-W)ᵀ), the
-problem is that of a Gaussian source with the variances v_k = σ²·λ_k, λ the eigenvalues of Σ. Its
-rate-distortion function is reverse waterfilling (`waterfilling`), and the value at the distortion D
-that a method reached is the **limit for Gaussian weights**. Real weights are not exactly Gaussian
-with one variance, so a method may come closer to it than theory lets it come for Gaussian ones.
+Let the rows of W have independent N(0, σ²) weights. With Σ = V diag(λ) Vᵀ and V_k the columns of V
+the error measure falls into a sum, tr((Ŵ-W) Σ (Ŵ-W)ᵀ) = Σ_k λ_k·‖(Ŵ-W) V_k‖², and W V has
+independent N(0, σ²) entries like W itself. So W V_k, scaled by √λ_k, is a Gaussian component of
+variance v_k = σ²·λ_k whose plain squared error counts: the problem of `waterfilling`. Its R at the
+distortion D that a method reached is the **limit for Gaussian weights**. Real weights are not
+exactly Gaussian with one variance, so a method may come closer to it than Gaussian ones let it.
 
 The eigenvalues come from LAPACK, in floating point without fixed bits: |λ_computed - λ| is of the
 order n·2⁻⁵³·λ_max, and negative ones of that size are taken for 0. This module stands outside the

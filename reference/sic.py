@@ -36,11 +36,14 @@ array([[1, 0]], dtype=int32)
 >>> round(float(error[0, 0] * error[0, 0] + error[0, 1] * error[0, 1]), 12)
 0.136
 
-Exercise: is (1, 0) the best of all integer points? (Check: all nine neighbours.)
+Exercise: what had plain rounding cost, and is (1, 0) the best of all integer points? (Check: 0.576
+at (0, 0), and all nine neighbours.)
 
 >>> def squared_error(x, y):
 ...     e = matmul(np.array([[x, y]]) - W, L)[0]
 ...     return float(e[0] * e[0] + e[1] * e[1])
+>>> round(squared_error(0.0, 0.0), 12)
+0.576
 >>> min((squared_error(float(x), float(y)), x, y) for x in (-1, 0, 1) for y in (-1, 0, 1))[1:]
 (1, 0)
 """

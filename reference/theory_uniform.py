@@ -30,6 +30,9 @@ So D = Δ²/12 is not a rough approximation: at Δ = ½ the correction is of the
 
 Worked example: Δ = 2, so that the edges are ±1, ±3, … P_0 = 0.6827, P_±1 = 0.1573, P_±2 = 0.0013.
 
+>>> from scipy.special import ndtr
+>>> [round(float(ndtr(edge + 2) - ndtr(edge)), 4) for edge in (-1, 1, 3)]
+[0.6827, 0.1573, 0.0013]
 >>> q = uniform_quantizer(2.0)
 >>> round(q.entropy, 4), round(q.distortion, 5), round(q.lmmse_distortion, 5), round(q.gain, 4)
 (1.2412, 0.33042, 0.25369, 0.7572)

@@ -7,9 +7,14 @@ distortion. WaterSIC obtains it with one spacing per column,
 
     α_k = c / L_kk        so that every column contributes c²/12,
 
-and leaves the different variances of the codes to an entropy coder. At high rate its distortion at
-rate R is (2πe/12)·σ²·(Π L_kk²)^(1/n)·2^(-2R), and Π L_kk² = det Σ: the limit, up to the factor
-2πe/12 that every scalar quantiser pays (0.2546 bit), for every Σ, in every basis.
+and leaves the different variances of the codes to an entropy coder. At high rate D = c²/12, and the
+codes of column k, about N(0, σ²L_kk²) in units of c, cost ½ log2(2πe·σ²L_kk²/c²) bits each
+(`theory_uniform`). Their mean is R; put c² = 12·D into it and solve for D:
+
+    D = (2πe/12)·σ²·(Π L_kk²)^(1/n)·2^(-2R)        and  Π L_kk² = det Σ = Π λ_k
+
+Reverse waterfilling, all components standing out, has the same without 2πe/12. This factor, 0.2546
+bit, is what every scalar quantiser pays; nothing else is lost, for every Σ, in every basis.
 
     Y = W L
     for k = n-1 … 0:

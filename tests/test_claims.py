@@ -68,6 +68,7 @@ def tiny_plan(layers: tuple[Layer, ...]) -> Plan:
         n=16,
         layers=layers,
         rates=(1.0, 2.0, 6.0),
+        rows_per_symbol=16,
         layer_rates=(1.0, 3.0),
         layer_rows=256,
         own_rates=(2.0,),
@@ -333,6 +334,20 @@ def test_a_low_rate_does_not_refute_a_limit(laboratory: Laboratory, findings: di
     low = lambda c: c.method == WATERSIC and c.rate == 1.0  # noqa: E731
     wrong = experiments.find_all(tampered(laboratory, shifted(low, gap=0.5)))[0]
     assert wrong.verdict == findings["claim 1"].verdict == HOLDS
+
+
+def test_sentences_are_made_of_the_measured_numbers(
+    laboratory: Laboratory, findings: dict[str, Finding]
+):
+    # ε = 2^-4 and 2^-8: ½ log2((1 + ε)/(2√ε)) grows by 0.959 from one to the other.
+    assert "each ε 16 times smaller adds 0.96 to 0.96 bit." in findings["claim 3"].result
+    worst = lambda c: isinstance(c.moment, Synthetic) and c.moment.parameter == -8  # noqa: E731
+    more = experiments.find_all(tampered(laboratory, shifted(worst, gap=0.5)))[2]
+    assert "each ε 16 times smaller adds 1.46 to 1.46 bit." in more.result
+    tops = {row.label: row for row in findings["claim 1"].rows if row.holds is not None}
+    tolerances = [row.tolerance for row in tops.values() if row.tolerance is not None]
+    span = f"within {min(tolerances):.3f} to {max(tolerances):.3f}"
+    assert span in findings["claim 1"].result
 
 
 # The command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 
 from waterlevel.reference import gptq, rtn, watersic
+from waterlevel.reference.theory_uniform import SCALAR_GAP
 from waterlevel.validate import plots
+from waterlevel.validate.claims.entropy_bias import entropy_bias
 from waterlevel.validate.claims.laboratory import Laboratory, measure_plan
+from waterlevel.validate.claims.measure import WATERSIC
 from waterlevel.validate.claims.moments import Synthetic, layer_of
 from waterlevel.validate.claims.plan import Plan
+from waterlevel.validate.claims.scalar_waterfilling import component_rates
 from waterlevel.validate.command_line import main
-from waterlevel.validate.plots import cells, style
+from waterlevel.validate.plots import cells, layer_types, style
 from waterlevel.validate.plots.draw import DRAWINGS
 
 from .test_claims import write_layers
@@ -40,6 +45,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
         n=8,
         layers=tuple(layer_of(path)[0] for path in sorted(directory.glob("*.safetensors"))),
         rates=(1.0, 2.0, 4.0),
+        rows_per_symbol=16,
         layer_rates=(1.0,),
         layer_rows=64,
         own_rates=(2.0,),
@@ -78,6 +84,43 @@ def test_series_differ_by_more_than_colour():
     looks = list(style.LOOKS.values())
     assert len({look.color for look in looks}) == len(looks)
     assert len({(look.marker, look.line) for look in looks}) == len(looks)
+
+
+def test_a_method_has_a_line_of_its_own_for_each_type_of_layer(laboratory: Laboratory):
+    pytest.importorskip("matplotlib")
+    made = layer_types.advantages(laboratory)
+    assert made is not None
+    figure, caption = made
+    (panel,) = figure.axes  # of the rates that are shown, 2 bits alone was measured
+    assert "at 2 bits" in caption
+    marks = [line for line in panel.lines if line.get_marker() != "None"]
+    heights = [y for line in marks for y in line.get_ydata()]
+    assert len(heights) == len(set(heights)) == 4 * len(laboratory.plan.layers)
+
+
+def test_rates_of_components_are_without_the_error_of_counting(laboratory: Laboratory):
+    """n = 8 and 1024 rows: at 4 bits each component is 0.2546 above waterfilling's."""
+    moment = Synthetic("log-normal", 1.0, 8)
+    rates, allocated = component_rates(laboratory, moment, WATERSIC, 4.0)
+    above = np.subtract(rates, allocated)
+    rows = laboratory.find(moment, False, WATERSIC, 4.0)[0].case.rows
+    # An entropy of a counts has a standard deviation of about 1/(√(2a)·ln 2) bits, a Gaussian's.
+    assert np.max(np.abs(above - SCALAR_GAP)) < 4 / (np.sqrt(2 * rows) * np.log(2))
+    # 8 bits as counted are more, and what so few rows cannot tell is not drawn.
+    counted = replace_rates(laboratory, moment, 8.0)
+    true = component_rates(counted, moment, WATERSIC, 4.0)[0][0]
+    assert true + entropy_bias(true, rows) == pytest.approx(8.0, abs=0.01)
+    assert true > 8.05
+    wide = replace_rates(laboratory, moment, np.log2(rows) - 0.5)
+    assert np.isnan(component_rates(wide, moment, WATERSIC, 4.0)[0]).all()
+
+
+def replace_rates(laboratory: Laboratory, moment: Synthetic, rate: float) -> Laboratory:
+    found = {
+        case: replace(m, column_rates=np.full(8, rate)) if case.moment == moment else m
+        for case, m in laboratory.measurements.items()
+    }
+    return replace(laboratory, measurements=found)
 
 
 METHODS: dict[str, Callable] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from waterlevel import reference
 from waterlevel.data import LAYERS
 from waterlevel.reference import NUMPY
 from waterlevel.validate import study
@@ -125,13 +126,17 @@ def test_files_that_are_named_exist():
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_modules_of_the_reading_order_exist():
+def test_the_reading_order_has_every_module_and_begins_as_the_readme_says():
+    items = re.findall(r"^\d+\. .*$", reference.__doc__ or "", re.MULTILINE)
+    named = [name for item in items for name in re.findall(r"`(\w+)`", item)]
+    there = [path.stem for path in (ROOT / "reference").glob("*.py")]
+    assert sorted(named) == sorted(set(there) - {"__init__"})
     section = README.partition("## Where to read on")[2].partition("\n## ")[0]
-    items = "".join(re.findall(r"^\d+\. .*$", section, re.MULTILINE))
-    named = set(re.findall(r"`(\w+)`", items))
-    there = {path.stem for path in (ROOT / "reference").glob("*.py")}
-    assert len(named) > 20
-    assert named <= there
+    afternoon = re.findall(r"^\d+\. (.*): (.*)$", section, re.MULTILINE)
+    assert len(afternoon) > 5
+    for item, (modules, question) in zip(items, afternoon, strict=False):
+        assert item.partition(". ")[2].split("  ")[0] == modules
+        assert item.endswith(f" {question}")
 
 
 def test_excerpts_fit_on_a_terminal():

@@ -42,7 +42,10 @@ def find(laboratory: Laboratory) -> Finding:
     since = [rate for label in labels(decisive) if (rate := from_rate(of_label(decisive, label)))]
     reached = sum(bool(row.holds) for row in tops)
     undecided = len(labels(rows)) - len(labels(decisive))
+    tolerances = [row.tolerance for row in tops if row.tolerance is not None]
     result = f"At the highest rate {reached} of {len(tops)} are at 0.2546"
+    if tolerances:
+        result += f" within {min(tolerances):.3f} to {max(tolerances):.3f}"
     result += f"; the last of them arrives at {max(since):g} bits." if since else "."
     if undecided:
         result += (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from numpy.typing import NDArray
 
@@ -51,14 +51,8 @@ class Laboratory:
 
     def rates(self, moments: Iterable[Moment], method: str, weights: str = GAUSSIAN) -> list[float]:
         """At which a method was measured on any of these Σ, ascending."""
-        among = set(moments)
-        return sorted(
-            {
-                case.rate
-                for case in self.measurements
-                if case.moment in among and case.method == method and case.weights == weights
-            }
-        )
+        found = {rate for moment in moments for rate in self._rates[moment, method, weights]}
+        return sorted(found)
 
     def find(
         self,
@@ -71,16 +65,22 @@ class Laboratory:
     ) -> list[Measurement]:
         """The repetitions, by seed; without a damping, at the usual one of this Σ."""
         usual = moment.damping if damping is None else damping
-        return [
-            measured
-            for case, measured in self.measurements.items()
-            if case.moment == moment
-            and case.rotated == rotated
-            and case.method == method
-            and case.rate == rate
-            and case.weights == weights
-            and case.damping == usual
-        ]
+        return self._repetitions.get((moment, rotated, method, rate, weights, usual), [])
+
+    @cached_property
+    def _repetitions(self) -> dict[tuple[object, ...], list[Measurement]]:
+        found: dict[tuple[object, ...], list[Measurement]] = defaultdict(list)
+        for c, measured in self.measurements.items():
+            key = (c.moment, c.rotated, c.method, c.rate, c.weights, c.damping)
+            found[key].append(measured)
+        return dict(found)
+
+    @cached_property
+    def _rates(self) -> dict[tuple[object, ...], set[float]]:
+        found: dict[tuple[object, ...], set[float]] = defaultdict(set)
+        for c in self.measurements:
+            found[c.moment, c.method, c.weights].add(c.rate)
+        return found
 
     def estimate(
         self,

@@ -104,6 +104,7 @@ class Layer:
     Attributes:
         name: the file's. family: of models. type: "attention input", …
         shape: of the weight in the file. remarks: what must be said beside its numbers.
+        moments: the digest of Σ; layers that see the same inputs (query, key, value) share it.
     """
 
     path: Path
@@ -112,6 +113,7 @@ class Layer:
     type: str
     shape: tuple[int, int]
     remarks: tuple[str, ...]
+    moments: str
 
     @property
     def damping(self) -> float:
@@ -162,6 +164,7 @@ def layer_of(path: Path) -> tuple[Layer, dict[str, str]]:
         str(described.get("type", path.stem)),
         (rows, columns),
         tuple(str(remark) for remark in described.get("remarks") or ()),
+        file.digests.get("covariance") or file.digests["covariance_factor"],
     )
     return layer, dict(file.digests)
 

@@ -1,18 +1,24 @@
 """Which measurements are made?
 
-The quick set answers every claim in about two minutes on two cores with NumPy alone; the full one
-takes all rates on all layers, more spectra, larger ones and more repetitions.
+The quick set answers every claim in a minute or two; the full one takes all rates on all layers,
+more spectra, larger ones, more rows and more repetitions.
 
 How many rows? A column of R bits has about 1.7·2^R symbols that occur (7 standard deviations over a
 spacing of √(2πe)·2^(-R)). For Gaussian weights there are at least 16 rows for each of them, which
 keeps the bias of a counted entropy below 0.01 bit where all columns have the same rate; WaterSIC's
 have not. What is left is computed and taken off (`entropy_bias`). Layers are wide, and pay for it
 with fewer rows.
+
+How many repetitions on layers? A type of layer is there once or in every block of a model, and
+query, key and value see the same inputs. Gaussian weights are drawn, each time anew, once for every
+*different* Σ of a type, or as often as it takes to have `layer_repetitions` numbers for the type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .measure import ACTORDER, GAUSSIAN, GPTQ, OWN, RTN, WATERFILLING, WATERSIC, Case
@@ -21,7 +27,7 @@ from .moments import Layer, Synthetic
 RATES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 SYMBOLS = 1.7
 ROWS_PER_SYMBOL = 16
-LEAST_ROWS = 1024
+LEAST_ROWS, MOST_ROWS = 1024, 8192
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,10 @@ class Plan:
     Attributes:
         spectra: synthetic Σ of the general experiments. epsilons: log2 ε of the adversaries.
         n: their order. layers: real ones.
-        rates: on synthetic Σ. layer_rates, layer_rows: on layers, Gaussian
+        rates: on synthetic Σ. rows_per_symbol: there. layer_rates, layer_rows: on layers, Gaussian
             weights, twice as many rows at most where the rate wants them. own_rates: on
             layers, their own weights (all rows).
-        repetitions, layer_repetitions: seeds from 0 on.
+        repetitions: seeds from 0 on. layer_repetitions: the same for a type of layer.
     """
 
     spectra: tuple[Synthetic, ...]
@@ -42,6 +48,7 @@ class Plan:
     n: int
     layers: tuple[Layer, ...]
     rates: tuple[float, ...]
+    rows_per_symbol: int
     layer_rates: tuple[float, ...]
     layer_rows: int
     own_rates: tuple[float, ...]
@@ -76,7 +83,7 @@ class Plan:
                 for seed in range(self.repetitions):
                     for rate in self.rates:
                         for method in methods:
-                            rows = rows_for(rate)
+                            rows = rows_for(rate, self.rows_per_symbol)
                             yield Case(
                                 moment, rotated, method, GAUSSIAN, moment.damping, rows, rate, seed
                             )
@@ -89,45 +96,66 @@ class Plan:
             for seed in range(self.repetitions):
                 for rate in rates:
                     for method in (WATERSIC, GPTQ):
-                        yield Case(
-                            moment, rotated, method, GAUSSIAN, 0.0, rows_for(rate), rate, seed
-                        )
+                        rows = rows_for(rate, self.rows_per_symbol)
+                        yield Case(moment, rotated, method, GAUSSIAN, 0.0, rows, rate, seed)
 
     def _real(self) -> Iterator[Case]:
-        for layer in self.layers:
+        for layer, first, seeds in with_seeds(self.layers, self.layer_repetitions):
             for rotated in (False, True):
-                for seed in range(self.layer_repetitions):
-                    yield from self._on_layer(layer, rotated, seed)
+                for seed in seeds:
+                    if first:
+                        yield from self._gaussian_on_layer(layer, rotated, seed)
+                    if rotated or seed == seeds[0]:  # without a rotation all runs are the same
+                        yield from self._own_on_layer(layer, rotated, seed)
 
-    def _on_layer(self, layer: Layer, rotated: bool, seed: int) -> Iterator[Case]:
-        damping = layer.damping
+    def _gaussian_on_layer(self, layer: Layer, rotated: bool, seed: int) -> Iterator[Case]:
         for rate in self.layer_rates:
-            rows = max(self.layer_rows, min(rows_for(rate, 1), 2 * self.layer_rows))
+            wanted = rows_for(rate, ROWS_PER_SYMBOL, least=1)
+            rows = max(self.layer_rows, min(wanted, 2 * self.layer_rows))
             for method in (WATERSIC, GPTQ):
-                yield Case(layer, rotated, method, GAUSSIAN, damping, rows, rate, seed)
+                yield Case(layer, rotated, method, GAUSSIAN, layer.damping, rows, rate, seed)
             if not rotated:
                 yield Case(layer, rotated, WATERSIC, GAUSSIAN, 0.0, rows, rate, seed)
-        if rotated or seed == 0:  # without a rotation a second run is the first one
-            methods = [GPTQ] if rotated else [WATERSIC, GPTQ, ACTORDER, RTN]
-            for rate in self.own_rates:
-                for method in methods:
-                    yield Case(layer, rotated, method, OWN, damping, layer.shape[0], rate, seed)
+
+    def _own_on_layer(self, layer: Layer, rotated: bool, seed: int) -> Iterator[Case]:
+        rows = layer.shape[0]
+        for rate in self.own_rates:
+            for method in [GPTQ] if rotated else [WATERSIC, GPTQ, ACTORDER, RTN]:
+                yield Case(layer, rotated, method, OWN, layer.damping, rows, rate, seed)
 
 
-def rows_for(rate: float, least: int = LEAST_ROWS) -> int:
-    """ROWS_PER_SYMBOL for every symbol, as the least power of two times `least`.
+def with_seeds(
+    layers: Sequence[Layer], repetitions: int
+) -> Iterator[tuple[Layer, bool, Sequence[int]]]:
+    """(layer, whether it is the first with its Σ, its seeds), one type of layer after the other.
 
-    >>> [rows_for(rate) for rate in (1.0, 4.0, 6.0, 8.0)]
-    [1024, 1024, 2048, 8192]
+    Each Σ of a type has seeds of its own, `repetitions` in all or, where there are more Σ, one
+    for each.
+    """
+    by_type: dict[str, dict[str, list[Layer]]] = defaultdict(lambda: defaultdict(list))
+    for layer in layers:
+        by_type[layer.label][layer.moments].append(layer)
+    for sharing in by_type.values():
+        each = math.ceil(repetitions / len(sharing))
+        for place, group in enumerate(sharing.values()):
+            for layer in group:
+                yield layer, layer is group[0], range(place * each, (place + 1) * each)
+
+
+def rows_for(rate: float, per_symbol: int, least: int = LEAST_ROWS) -> int:
+    """So many for every symbol, as the least power of two times `least`, up to MOST_ROWS.
+
+    >>> [rows_for(rate, 16) for rate in (1.0, 4.0, 6.0, 8.0, 9.0)]
+    [1024, 1024, 2048, 8192, 8192]
     """
     rows = least
-    while rows < ROWS_PER_SYMBOL * SYMBOLS * 2.0**rate:
+    while rows < min(per_symbol * SYMBOLS * 2.0**rate, MOST_ROWS):
         rows *= 2
     return rows
 
 
 def quick_plan(layers: tuple[Layer, ...]) -> Plan:
-    """About two minutes on two cores."""
+    """A minute or two."""
     return Plan(
         spectra=(
             Synthetic("autoregressive", 0.9, 64),
@@ -138,6 +166,7 @@ def quick_plan(layers: tuple[Layer, ...]) -> Plan:
         n=64,
         layers=layers,
         rates=RATES,
+        rows_per_symbol=ROWS_PER_SYMBOL,
         layer_rates=(1.0, 2.0, 4.0),
         layer_rows=128,
         own_rates=(2.0, 4.0),
@@ -160,9 +189,10 @@ def full_plan(layers: tuple[Layer, ...]) -> Plan:
         n=192,
         layers=layers,
         rates=RATES,
+        rows_per_symbol=4 * ROWS_PER_SYMBOL,
         layer_rates=RATES,
         layer_rows=2048,
         own_rates=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
         repetitions=8,
-        layer_repetitions=3,
+        layer_repetitions=5,
     )

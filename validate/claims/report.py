@@ -29,7 +29,7 @@ def text(
     """All findings, the layers, and a table of verdicts."""
     parts = [INTRODUCTION, *(_finding(finding) for finding in findings)]
     if layers:
-        parts.append("\n".join(["Layers", *(_layer(layer) for layer in layers)]))
+        parts.append("\n".join(["Layers", *_layers(layers)]))
     if left_out:
         parts.append(
             _wrapped(
@@ -49,10 +49,18 @@ def verdicts(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _layer(layer: Layer) -> str:
-    rows, columns = layer.shape
-    remarks = " ".join(layer.remarks)
-    return _wrapped("  ", f"{layer.name}: {layer.label}, {rows}×{columns}. {remarks}".strip())
+def _layers(layers: Sequence[Layer]) -> list[str]:
+    """One type of layer after the other: which, how large, and what must be said of them."""
+    lines = []
+    for label in dict.fromkeys(layer.label for layer in layers):
+        found = [layer for layer in layers if layer.label == label]
+        different = len({layer.moments for layer in found})
+        names = found[0].name if len(found) == 1 else f"{len(found)} layers with {different} Σ"
+        shapes = dict.fromkeys("×".join(map(str, layer.shape)) for layer in found)
+        remarks = dict.fromkeys(remark for layer in found for remark in layer.remarks)
+        words = f"{label}: {names}, {' and '.join(shapes)}. {' '.join(remarks)}"
+        lines.append(_wrapped("  ", words.strip()))
+    return lines
 
 
 def _finding(finding: Finding) -> str:

@@ -29,13 +29,10 @@ def find(laboratory: Laboratory) -> Finding:
                     into.append(decided(label, rate, CLAIMED, measured, AT_MOST, ABOUT))
                 else:
                     into.append(Row(f"  no rotation, {label}", rate, measured))
-    by_label = {label: of_label(rows, label) for label in labels(rows)}
-    good = [label for label, found in by_label.items() if all(row.holds for row in found)]
-    bad = [label for label, found in by_label.items() if any(row.holds is False for row in found)]
     together = [
         row
-        for label in by_label
-        for row in [*by_label[label], *of_label(unrotated, f"  no rotation, {label}")]
+        for label in labels(rows)
+        for row in [*of_label(rows, label), *of_label(unrotated, f"  no rotation, {label}")]
     ]
     return Finding(
         name="claim 4",
@@ -48,21 +45,17 @@ def find(laboratory: Laboratory) -> Finding:
         "tolerance",
         rows=tuple(together),
         verdict=verdict(rows),
-        result=_sentence(rows, good, bad) if verdict(rows) != OPEN else "No layers were given.",
+        result=_sentence(rows) if verdict(rows) != OPEN else "No layers were given.",
         notes=remarks(flat(groups)),
     )
 
 
-def _sentence(rows: list[Row], good: list[str], bad: list[str]) -> str:
+def _sentence(rows: list[Row]) -> str:
+    """At how many of the types it holds, rate by rate."""
     least, most = (f(row.measured.mean for row in rows) for f in (min, max))
-    text = f"{least:.3f} to {most:.3f} bit."
-    if good:
-        text += f" Holds at every rate for {listed(good)}."
-    if bad:
-        failing = {
-            label: listed(f"{row.rate:g}" for row in of_label(rows, label) if row.holds is False)
-            for label in bad
-        }
-        named = listed(f"{label} (rates {rates})" for label, rates in failing.items())
-        text += f" Fails for {named}."
-    return text
+    held = []
+    for rate in sorted({row.rate for row in rows if row.rate is not None}):
+        outcomes = [row.holds for row in rows if row.rate == rate and row.holds is not None]
+        if outcomes:
+            held.append(f"{sum(outcomes)} of {len(outcomes)} at {rate:g}")
+    return f"{least:.3f} to {most:.3f} bit. Types for which it holds: {listed(held)} bits."

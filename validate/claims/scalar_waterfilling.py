@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from ...reference.theory_uniform import SCALAR_GAP
 from ...reference.waterfilling import allocate_distortion
+from .entropy_bias import counted_biases
 from .finding import EQUAL, Finding, Row, bits, decided, from_rate, labels, of_label, verdict
 from .laboratory import Laboratory
 from .measure import WATERFILLING, true_gap
@@ -55,7 +58,10 @@ def find(laboratory: Laboratory) -> Finding:
 def component_rates(
     laboratory: Laboratory, moment: Moment, method: str, rate: float
 ) -> tuple[list[float], list[float]]:
-    """(rates of the components as counted, those of waterfilling at the same D); for figures.
+    """(rates of the components, those of waterfilling at the same D); for figures.
+
+    The expected error of counting is taken off; a component whose rate cannot be counted with so
+    few rows, within a bit of log2 a, is NaN.
 
     Both by ascending eigenvalue, first repetition; for a Σ that is diagonal, or for a method that
     works in the eigenbasis anyway.
@@ -64,7 +70,10 @@ def component_rates(
     variances = laboratory.eigenvalues[moment]
     allocation = allocate_distortion(variances, measured.relative_distortion)
     with_level = [max(0.0, _bits(v, allocation.water_level)) for v in variances.tolist()]
-    return measured.column_rates.tolist(), with_level
+    rows = measured.case.rows
+    counted = measured.column_rates
+    rates = np.where(counted < math.log2(rows) - 1, counted - counted_biases(counted, rows), np.nan)
+    return rates.tolist(), with_level
 
 
 def _bits(variance: float, level: float) -> float:

@@ -33,9 +33,11 @@ def synthetic_input(plan: Plan) -> str:
 
 def layer_input(plan: Plan) -> str:
     """What the measurements with Gaussian weights on layers were made of."""
+    count = len({layer.moments for layer in plan.layers})
     return (
-        f"Second moments Σ of {len(plan.layers)} layers of {_models(plan.layers)}, with Gaussian "
-        f"weights ({plan.layer_rows} rows or more), {plan.layer_repetitions} repetitions."
+        f"{count} second moments Σ of {_models(plan.layers)}, with Gaussian weights "
+        f"({plan.layer_rows} rows or more), drawn {plan.layer_repetitions} times or more for each "
+        "type of layer; where a type has several Σ the spread between them is the uncertainty."
     )
 
 

@@ -18,7 +18,8 @@ from ..claims.measure import (
     true_gap,
 )
 from ..claims.moments import Moment
-from .style import BLUE, GREY, LOOKS, VERMILION, Look, new_figure
+from ..claims.plan import RATES
+from .style import BLUE, GREY, LOOKS, VERMILION, Look, legend_below, new_figure
 
 SHOWN = 4.0  # bits; beyond it everything is parallel
 
@@ -65,46 +66,52 @@ def rate_distortion(laboratory: Laboratory) -> tuple[Any, str]:
 def gap_against_rate(laboratory: Laboratory) -> tuple[Any, str]:
     """WaterSIC in two bases with the recursion's prediction, and waterfilling."""
     moments = laboratory.plan.spectra
+    columns = min(len(moments), 3)
+    lines = -(-len(moments) // columns)
     figure, axes = new_figure(
-        2.4 + 2.1 * len(moments), 3.3, len(moments), sharey=True, squeeze=False
+        2.2 + 1.9 * columns, 0.8 + 2.5 * lines, columns, lines, sharey=True, squeeze=False
     )
+    for place in axes.flat[len(moments) :]:
+        place.remove()
     series = [
-        (WATERSIC, True, "WaterSIC after Haar", Look(VERMILION, "s", "")),
-        (WATERSIC, False, "WaterSIC as is", Look(BLUE, "o", "")),
+        (WATERSIC, True, "WaterSIC after Haar", Look(VERMILION, "s", "--")),
+        (WATERSIC, False, "WaterSIC as is", Look(BLUE, "o", "-")),
         (WATERFILLING, False, "waterfilling", LOOKS["waterfilling"]),
     ]
-    for place, moment in zip(axes[0], moments, strict=True):
+    for place, moment in zip(axes.flat, moments, strict=False):
         place.axhline(SCALAR_GAP, color=GREY, linewidth=1, linestyle=(0, (1, 1)))
         for method, rotated, label, look in series:
+            place.plot([], [], label=label, **look.options())
             rates = laboratory.rates([moment], method)
             means = [
                 laboratory.estimate([moment], rotated, method, rate, true_gap) for rate in rates
             ]
             gaps = [m.mean for m in means if m is not None]
             errors = [m.error for m in means if m is not None]
-            place.errorbar(rates, gaps, errors, label=label, **look.options(capsize=2))
+            place.errorbar(rates, gaps, errors, **look.options(capsize=2, linestyle=""))
             if method == WATERSIC:
                 expected = [
                     laboratory.estimate([moment], rotated, method, rate, _predicted)
                     for rate in rates
                 ]
-                place.plot(
-                    rates,
-                    [e.mean for e in expected if e is not None],
-                    color=look.color,
-                    linestyle="--" if rotated else "-",
-                    label=f"recursion, {'after Haar' if rotated else 'as is'}",
-                )
+                gaps = [e.mean for e in expected if e is not None]
+            place.plot(rates, gaps, **look.options(marker=""))
         place.set_title(moment.label)
         place.set_xlabel("rate, bits per weight")
-    axes[0][0].set_ylabel("gap to the limit, bits per weight")
-    axes[0][0].set_ylim(bottom=0)
-    axes[0][-1].legend(fontsize=7.5)
+    axes[0][0].annotate(
+        f"{SCALAR_GAP:.4f}", (RATES[-1], SCALAR_GAP), (0, -11), textcoords="offset points",
+        ha="right", color=GREY,
+    )  # fmt: skip
+    for line in axes:
+        line[0].set_ylabel("gap to the limit, bits per weight")
+        line[0].set_ylim(bottom=0)
+    legend_below(figure, axes[0][0], 3)
     return figure, (
         "The gap to the limit against the rate, Gaussian weights; points are means over "
         f"{laboratory.plan.repetitions} repetitions with standard errors. All end at "
         "½ log2(2πe/12) = 0.2546 bit (dotted), WaterSIC in every basis. Below about 4 bits the "
-        "basis matters to WaterSIC, and the recursion (lines) says by how much from Σ alone."
+        "basis matters to WaterSIC, and its lines, which are the recursion's, say by how much from "
+        "Σ alone."
     )
 
 

@@ -36,7 +36,7 @@ def rotated(laboratory: Laboratory) -> tuple[Any, str]:
         place.yaxis.set_minor_formatter(NullFormatter())
         place.set_title(moment.label)
         place.set_xlabel("place t = (k - ½)/n")
-    axes[0][0].set_ylabel("L_kk² / GM(λ)")
+    axes[0][0].set_ylabel(r"$L_{kk}^2\;/\;\mathrm{GM}(\lambda)$")
     axes[0][0].legend(fontsize=7.5)
     return figure, (
         "Squares of the Cholesky diagonal of VᵀΣV for Haar rotations V, in units of the geometric "

@@ -56,7 +56,7 @@ class Look:
 
     def options(self, **more: Any) -> dict[str, Any]:
         """For `Axes.plot`."""
-        return {"color": self.color, "marker": self.marker, "linestyle": self.line, **more}
+        return {"color": self.color, "marker": self.marker, "linestyle": self.line} | more
 
 
 LOOKS = {
@@ -85,12 +85,20 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+def new_figure(
+    width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
+) -> tuple[Any, Any]:
     """(figure, axes: one, or an array of several) in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns, **options)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def legend_below(figure: Any, axes: Any, columns: int) -> None:
+    """One legend for all panels, with the series of this one, where no number can be behind it."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def save(figure: Any, directory: Path, name: str, caption: str) -> list[Path]:
