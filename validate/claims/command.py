@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--full",
         action="store_true",
         help=f"all rates on all layers, those of more than {WIDE} inputs too; more spectra, larger "
-        "ones, more repetitions (hours)",
+        "ones, more repetitions (a quarter of an hour on one core)",
     )
     parser.add_argument(
         "--layers",
