@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 
 from .estimate import Estimate
-from .finding import ABOVE, AT_MOST, Finding, Row, decided, labels, listed, of_label, shown, verdict
+from .finding import ABOVE, AT_MOST, Finding, Row, decided, labels, listed, shown, verdict
 from .laboratory import Laboratory
 from .measure import GPTQ, WATERSIC, Measurement, true_gap
 from .subjects import CONDITIONS, flat, layer_input, real, remarks, synthetic, synthetic_input
@@ -88,12 +88,9 @@ def _classes(rows: list[Row]) -> str:
         return "too few rows to tell what 16 classes cost."
     costs = [row.measured.mean for row in deciding]
     text = f"16 classes cost {min(costs):.3f} to {max(costs):.3f} bit"
-    over = [
-        f"{label.removesuffix(SIXTEEN)} at "
-        + listed(f"{row.rate:g}" for row in of_label(deciding, label) if not row.holds)
-        for label in labels(row for row in deciding if not row.holds)
-    ]
-    return f"{text}, more than {CLAIMED:g} for {listed(over)} bits." if over else f"{text}."
+    over = labels(row for row in deciding if not row.holds)
+    names = listed(label.removesuffix(SIXTEEN) for label in over) if over else ""
+    return f"{text}, more than {CLAIMED:g} for {names}." if over else f"{text}."
 
 
 def hidden_by_sorting(rows: int) -> float:

@@ -7,7 +7,7 @@ the rate and the gap.
 
 from __future__ import annotations
 
-from .finding import EQUAL, Finding, Row, bits, decided, verdict
+from .finding import EQUAL, Finding, Row, bits, decided, listed, verdict
 from .laboratory import Laboratory
 from .measure import WATERSIC, Measurement, true_gap
 from .moments import Moment
@@ -56,11 +56,20 @@ def find(laboratory: Laboratory) -> Finding:
         rule="within 0.003 bit and tolerance at every point",
         rows=tuple(rows),
         verdict=verdict(rows),
-        result=f"{within} of {len(deciding)} points within 0.003 and tolerance; the worst gap is "
-        f"off by {worst.measured.mean:+.4f} ({worst.label} at {bits(worst.rate)}), the worst rate "
-        f"by {max(rates_missed):.4f} bit.",
+        result=f"{within} of {len(deciding)} points within 0.003 and tolerance; the gap is off by "
+        f"{worst.measured.mean:+.4f} at most ({worst.label} at {bits(worst.rate)}), the rate by "
+        f"{max(rates_missed):.4f}.{_beyond(deciding)}",
         notes=remarks(flat(real(laboratory))),
     )
+
+
+def _beyond(rows: list[Row]) -> str:
+    named = [
+        f"{row.label} at {bits(row.rate)} ({row.measured.mean:+.4f})"
+        for row in rows
+        if not row.holds
+    ]
+    return f" Beyond: {listed(named)}." if named else ""
 
 
 def _gap_missed(measured: Measurement) -> float:

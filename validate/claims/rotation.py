@@ -6,7 +6,20 @@ the same weights; WaterSIC in the basis in which the layer stands. "About 0.1" l
 
 from __future__ import annotations
 
-from .finding import AT_MOST, OPEN, Finding, Row, decided, labels, listed, of_label, verdict
+from collections import defaultdict
+
+from .finding import (
+    AT_MOST,
+    OPEN,
+    Finding,
+    Row,
+    bits,
+    decided,
+    labels,
+    listed,
+    of_label,
+    verdict,
+)
 from .laboratory import Laboratory
 from .measure import GPTQ, WATERSIC, true_gap
 from .subjects import CONDITIONS, flat, layer_input, real, remarks
@@ -51,11 +64,16 @@ def find(laboratory: Laboratory) -> Finding:
 
 
 def _sentence(rows: list[Row]) -> str:
-    """At how many of the types it holds, rate by rate."""
+    """At how many of the types it holds, rate by rate up to where all of them do."""
     least, most = (f(row.measured.mean for row in rows) for f in (min, max))
-    held = []
-    for rate in sorted({row.rate for row in rows if row.rate is not None}):
-        outcomes = [row.holds for row in rows if row.rate == rate and row.holds is not None]
-        if outcomes:
-            held.append(f"{sum(outcomes)} of {len(outcomes)} at {rate:g}")
-    return f"{least:.3f} to {most:.3f} bit. Types for which it holds: {listed(held)} bits."
+    outcomes: dict[float, list[bool]] = defaultdict(list)
+    for row in rows:
+        if row.rate is not None and row.holds is not None:
+            outcomes[row.rate].append(row.holds)
+    told = []
+    for rate in sorted(outcomes):
+        if all(all(held) for higher, held in outcomes.items() if higher >= rate):
+            told.append(f"all from {bits(rate)} on")
+            break
+        told.append(f"{sum(outcomes[rate])} of {len(outcomes[rate])} at {bits(rate)}")
+    return f"{least:.3f} to {most:.3f} bit; types for which it holds: {listed(told)}."
