@@ -96,6 +96,13 @@ def test_each_second_moment_counts_once(laboratory: Laboratory):
         found = [r for r in findings[name].rows if r.label.startswith("tiny attention input")]
         assert found
         assert {row.measured.repetitions for row in found} == {repetitions}
+    furthest = {r.rate: r.measured.mean for r in findings["claim 4"].rows if "furthest" in r.label}
+    for rate in (1.0, 3.0):
+        each = [
+            laboratory.difference([moment], (True, GPTQ), (False, WATERSIC), rate, true_gap)
+            for moment in inputs
+        ]
+        assert furthest[rate] == max(found.mean for found in each if found is not None)
 
 
 def test_repetitions_are_found_in_the_order_of_their_seeds(laboratory: Laboratory):

@@ -106,6 +106,13 @@ def test_what_needs_no_weights_comes_out_again(family: str, parameter: float):
     assert row["measured"]["mean"] == pytest.approx(np.mean(drawn), abs=1e-9)
 
 
+def test_what_the_text_of_the_recursion_says_of_it():
+    gaps = rows("recursion", "AR(1) ρ=0.99, as is")
+    assert round(gaps[1.0]["measured"]["mean"], 3) == 0.006
+    outside = [row for row in FINDINGS["recursion"]["rows"] if row["holds"] is False]
+    assert outside == [gaps[1.0]]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_readme_tells_what_was_found(name: str):
     told = re.findall(rf"^\| {name} \| (.*) \| (.*) \|$", README, re.MULTILINE)

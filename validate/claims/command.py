@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help=f"all rates on all layers, those of more than {WIDE} inputs too; more spectra, larger "
-        "ones, more repetitions (a quarter of an hour on one core)",
+        help=f"all rates on all layers, those of more than {WIDE} inputs too; more spectra, wider "
+        "ones, more rows and repetitions (19 minutes of one core in place of one)",
     )
     parser.add_argument(
         "--layers",

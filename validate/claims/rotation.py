@@ -7,7 +7,9 @@ the same weights; WaterSIC in the basis in which the layer stands. "About 0.1" l
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
+from .estimate import Estimate
 from .finding import (
     AT_MOST,
     OPEN,
@@ -22,6 +24,7 @@ from .finding import (
 )
 from .laboratory import Laboratory
 from .measure import GPTQ, WATERSIC, true_gap
+from .moments import Moment
 from .subjects import CONDITIONS, flat, layer_input, real, remarks
 
 CLAIMED, ABOUT = 0.1, 0.05
@@ -29,23 +32,26 @@ CLAIMED, ABOUT = 0.1, 0.05
 
 def find(laboratory: Laboratory) -> Finding:
     """The verdict on claim 4."""
-    rows, unrotated = [], []
+    rows, beside = [], []
     groups = real(laboratory)
     for label, moments in groups.items():
         for rate in laboratory.rates(moments, GPTQ):
-            for rotated, into in ((True, rows), (False, unrotated)):
-                pair = (rotated, GPTQ), (False, WATERSIC)
-                measured = laboratory.difference(moments, *pair, rate, true_gap)
-                if measured is None:
-                    continue
-                if rotated:
-                    into.append(decided(label, rate, CLAIMED, measured, AT_MOST, ABOUT))
-                else:
-                    into.append(Row(f"  no rotation, {label}", rate, measured))
+            measured = _behind(laboratory, moments, True, rate)
+            if measured is None:
+                continue
+            rows.append(decided(label, rate, CLAIMED, measured, AT_MOST, ABOUT))
+            each = [_behind(laboratory, [moment], True, rate) for moment in moments]
+            several = [found for found in each if found is not None]
+            if len(several) > 1:
+                furthest = max(several, key=lambda found: found.mean)
+                beside.append(Row(f"  the furthest Σ, {label}", rate, furthest))
+            unrotated = _behind(laboratory, moments, False, rate)
+            if unrotated is not None:
+                beside.append(Row(f"  no rotation, {label}", rate, unrotated))
     together = [
         row
         for label in labels(rows)
-        for row in [*of_label(rows, label), *of_label(unrotated, f"  no rotation, {label}")]
+        for row in [*of_label(rows, label), *(r for r in beside if r.label.endswith(f", {label}"))]
     ]
     return Finding(
         name="claim 4",
@@ -61,6 +67,13 @@ def find(laboratory: Laboratory) -> Finding:
         result=_sentence(rows) if verdict(rows) != OPEN else "No layers were given.",
         notes=remarks(flat(groups)),
     )
+
+
+def _behind(
+    laboratory: Laboratory, moments: Sequence[Moment], rotated: bool, rate: float
+) -> Estimate | None:
+    pair = (rotated, GPTQ), (False, WATERSIC)
+    return laboratory.difference(moments, *pair, rate, true_gap)
 
 
 def _sentence(rows: list[Row]) -> str:
