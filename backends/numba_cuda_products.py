@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .cuda_device import tiles_of
 from .numba_cuda_arithmetic import arithmetic, cuda, device_function
 from .numba_cuda_launch import (
     FLOATS,
     TILE,
     Kernel,
-    blocks_of,
     integer,
     kernel,
     kernels_for,
@@ -120,11 +120,6 @@ def _kernels(dtype: Any) -> SimpleNamespace:
     )
 
 
-def _tiles(rows: int, columns: int) -> int:
-    """Blocks, one row of tiles after the other: 2³¹-1 in a row may be, but 65535 rows at most."""
-    return blocks_of(rows, TILE) * blocks_of(columns, TILE)
-
-
 def update(
     kind: str, open_: Any, left: Any, right: Any, rows: range, columns: range, steps: range
 ) -> None:
@@ -136,7 +131,7 @@ def update(
     """
     if len(steps) > 0:
         chain = vars(_kernels(open_.dtype))[kind]
-        grid = _tiles(len(rows), len(columns))
+        grid = tiles_of(len(rows), len(columns), TILE)
         bounds = (rows.start, rows.stop, columns.start, columns.stop, steps.start, steps.stop)
         chain(grid, (TILE, TILE), open_, left, right, *bounds)
 
@@ -164,7 +159,7 @@ def accumulate(total: Any, left: Any, right: Any, weights: NDArray | None) -> No
         extents = (range(rows), range(columns), range(left.shape[0]))
         update("add_transposed", total, left, right, *extents)
     elif left.shape[0] > 0:
-        grid = _tiles(rows, columns)
+        grid = tiles_of(rows, columns, TILE)
         _kernels(total.dtype).accumulate_weighted(
             grid, (TILE, TILE), total, left, right, upload(np.asarray(weights, total.dtype))
         )

@@ -15,9 +15,12 @@ count elements.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .numba_tiles import intrinsic, ir, types, vector_lanes
+
+Emit = Callable[[Any, list[Any], Any], tuple[list[Any], Any]]
 
 
 def _side(_: Any, array: Any) -> Any:
@@ -76,6 +79,24 @@ class _Places:
             self._builder.store(row, self._at(i, len(rows)), align=self._size)
 
 
+def _turning(source: Any, target: Any, given: Sequence[Any], result: Any, emit: Emit) -> Any:
+    """Signature and code of target[j, i] ← source[i, j] for one block.
+
+    `emit(builder, rows, numbers)` gets the turned rows and the arguments `given`; it returns what
+    to store, and a value of the type `result`.
+    """
+    index = types.intp
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        count = vector_lanes(str(source.dtype))
+        rows = _Places(context, builder, source, arguments[0], arguments[1:3]).load(count)
+        turned, value = emit(builder, _turned(builder, rows), arguments[6:])
+        _Places(context, builder, target, arguments[3], arguments[4:6]).store(turned)
+        return context.get_dummy_value() if value is None else value
+
+    return result(source, index, index, target, index, index, *given), generate
+
+
 @intrinsic
 def turn(
     _: Any,
@@ -88,21 +109,16 @@ def turn(
     sign: Any,
 ) -> Any:
     """target[j, i] ← sign·source[i, j] for a block of floats."""
-    index = types.intp
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        count = vector_lanes(str(source.dtype))
-        rows = _Places(context, builder, source, arguments[0], arguments[1:3]).load(count)
-        vector = rows[0].type
-        undefined, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
-        single = builder.insert_element(undefined, arguments[6], lane(0))
-        zeros = ir.Constant(ir.VectorType(lane, count), [0] * count)
+    def emit(builder: Any, rows: list[Any], numbers: Any) -> tuple[list[Any], None]:
+        vector, lane = rows[0].type, ir.IntType(32)
+        undefined = ir.Constant(vector, ir.Undefined)
+        single = builder.insert_element(undefined, numbers[0], lane(0))
+        zeros = ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count)
         signs = builder.shuffle_vector(single, undefined, zeros)
-        turned = [builder.fmul(signs, row) for row in _turned(builder, rows)]
-        _Places(context, builder, target, arguments[3], arguments[4:6]).store(turned)
-        return context.get_dummy_value()
+        return [builder.fmul(signs, row) for row in rows], None
 
-    return types.void(source, index, index, target, index, index, source.dtype), generate
+    return _turning(source, target, [source.dtype], types.void, emit)
 
 
 @intrinsic
@@ -119,23 +135,19 @@ def turn_codes(
 
     Returns whether all of them fit; one that does not becomes 0.
     """
-    index = types.intp
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        count = vector_lanes(str(source.dtype))
-        rows = _Places(context, builder, source, arguments[0], arguments[1:3]).load(count)
-        kind = rows[0].type
+    def emit(builder: Any, rows: list[Any], numbers: Any) -> tuple[list[Any], Any]:
+        kind, count = rows[0].type, rows[0].type.count
         low, high = (ir.Constant(kind, [end] * count) for end in (-2147483648.0, 2147483648.0))
-        codes, fit = [], None
-        for row in _turned(builder, rows):
+        codes, fit = [], ir.Constant(ir.VectorType(ir.IntType(1), count), [True] * count)
+        for row in rows:
             fits = builder.and_(
                 builder.fcmp_ordered(">=", row, low), builder.fcmp_ordered("<", row, high)
             )
-            fit = fits if fit is None else builder.and_(fit, fits)
+            fit = builder.and_(fit, fits)
             inside = builder.select(fits, row, ir.Constant(kind, [0.0] * count))
             codes.append(builder.fptosi(inside, ir.VectorType(ir.IntType(32), count)))
-        _Places(context, builder, target, arguments[3], arguments[4:6]).store(codes)
         mask = builder.bitcast(fit, ir.IntType(count))
-        return builder.icmp_unsigned("==", mask, ir.IntType(count)(2**count - 1))
+        return codes, builder.icmp_unsigned("==", mask, ir.IntType(count)(2**count - 1))
 
-    return types.boolean(source, index, index, target, index, index), generate
+    return _turning(source, target, [], types.boolean, emit)

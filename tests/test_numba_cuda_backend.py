@@ -50,6 +50,36 @@ def simulated():
     return json.loads(ran.stdout)
 
 
+# An allocation lasts long enough for the other thread to come and look.
+TWO_THREADS = """
+import threading, time
+import numpy as np
+from numba import float64
+from numba.cuda.simulator import kernelapi
+from tests.helpers.simulated_sharing import share_safely
+
+share_safely()
+empty, shared, found = np.empty, kernelapi.FakeCUDAShared(0), []
+
+def slow_empty(*arguments):
+    time.sleep(0.2)
+    return empty(*arguments)
+
+np.empty = slow_empty
+threads = [threading.Thread(target=lambda: found.append(shared.array(4, float64))) for _ in "ab"]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(found), found[0] is found[1])
+"""
+
+
+@needs_numba
+def test_threads_of_the_simulator_share_one_array():
+    assert run("-c", TWO_THREADS, simulator=True).stdout == "2 True\n"
+
+
 @needs_numba
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "name"])
 def test_every_operation_gives_the_bits_of_the_oracle(simulated, operation):

@@ -92,7 +92,7 @@ def _library(row: Row, inputs: Inputs, meter: DeviceMeter | None) -> Callable[[]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Times, rates and memory of a row; see `benchmark.Measured`.
+    """Times, rates and memory of a row, ready for JSON.
 
     Raises:
         WaterlevelError: the backend is not there, or gives other bits than the oracle.

@@ -23,6 +23,7 @@ from waterlevel.validate.golden.check import check_case
 
 from .codebooks import KINDS, codebooks
 from .inputs import FLAVOURS, FLOATS, bell, integers, lower, numbers, positive_definite, same_bits
+from .simulated_sharing import share_safely
 
 # Around tiles and panels of four, groups of two rows, and blocks of sixteen threads.
 SHAPES = ((1, 1), (3, 5), (3, 9))
@@ -329,6 +330,7 @@ def main() -> int:
     sys.setswitchinterval(2e-4)  # threads that wait for each other, many in a small block
     from waterlevel.backends.numba_cuda_operations import NumbaCudaOperations
 
+    share_safely()
     check_launches()
     try:
         backend = NumbaCudaOperations()
