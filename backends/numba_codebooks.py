@@ -101,7 +101,7 @@ def _filled_up(values: NDArray, groups: NDArray[np.int64], rows: int, filling: i
 def row_rule(
     codebook: Codebook, diagonal: NDArray, columns: NDArray[np.int64], rows: int
 ) -> tuple[Any, ...]:
-    """The last ten arguments of `decide_rows`, for a panel whose steps are `columns`."""
+    """The last ten arguments of `decide_tile`, for a panel whose steps are `columns`."""
     number = diagonal.dtype.type
     ones = np.ones_like(diagonal)
     every, no_scale = np.zeros(len(columns), np.int64), np.ones((1, 1), diagonal.dtype)

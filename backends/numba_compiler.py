@@ -2,14 +2,11 @@
 
 Division by zero follows IEEE 754, nothing may be reordered or fused, compiled code is kept on disk.
 Numba compiles a kernel for the types of its arguments at its first call: every combination of types
-once, and a constant in a call or the index of a `prange` counts as a type of its own. So kernels
-pass variables, and `np.int64(t)`. The code in a parallel loop is optimised three times over, which
-is why there are few of them.
+once, and a constant in a call counts as a type of its own. So kernels pass variables.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from hashlib import sha256
 from importlib import import_module
@@ -22,12 +19,7 @@ from ..reference import sums
 
 Array = NDArray[Any]
 
-# OpenMP's threads would wait by spinning, which takes the processor from the very thread they wait
-# for as soon as another program runs: short parallel loops were seen to last 500 times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 _numba: Any = import_module("numba")
-prange = _numba.prange
 
 
 def _digest() -> str:
@@ -55,7 +47,6 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         error_model="numpy",
         fastmath=False,
         nogil=True,
-        no_cfunc_wrapper=True,
         **options,
     )
 
@@ -67,6 +58,7 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorated
 
 
-serial = _compiled(no_cpython_wrapper=True)  # called by other kernels alone
-entry = _compiled()
-parallel = _compiled(parallel=True)
+serial = _compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by other kernels alone
+task = _compiled(no_cpython_wrapper=True)  # called by address: `numba_threads`
+entry = _compiled(no_cfunc_wrapper=True)
+parallel = _compiled(no_cfunc_wrapper=True, parallel=True)

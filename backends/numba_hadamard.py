@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from .numba_compiler import Array, parallel, prange, serial
+import numpy as np
+from numpy.typing import NDArray
+
+from .numba_compiler import Array, serial, task
+from .numba_threads import share
+
+ROWS = 16  # that share a buffer
 
 
 @serial
@@ -38,16 +44,27 @@ def _mix_runs(
                 mixed[j * length + i] += x if positive else -x
 
 
-@parallel
-def hadamard(
+@task
+def mix_rows(
+    block: int,
     matrix: Array,
+    length: int,
     base: Array,
-) -> Array:
-    """A·(H_m ⊗ H_(2^p)): `hadamard.hadamard`."""
-    result = matrix.copy()
-    length = matrix.shape[1] // len(base)
-    for i in prange(len(matrix)):
-        _butterflies(result[i], length)
+    buffers: Array,
+) -> None:
+    """Some rows, which share a buffer, in place."""
+    for i in range(block * ROWS, min(len(matrix), (block + 1) * ROWS)):
+        row = matrix[i]
+        _butterflies(row, length)
         if len(base) > 1:
-            _mix_runs(result[i].copy(), length, base, result[i])
-    return result
+            unmixed = buffers[block]
+            unmixed[:] = row
+            _mix_runs(unmixed, length, base, row)
+
+
+def hadamard(matrix: NDArray, base: NDArray[np.int8]) -> NDArray:
+    """A·(H_m ⊗ H_(2^p)): `hadamard.hadamard`."""
+    mixed, (rows, n) = matrix.copy(), matrix.shape
+    blocks = -(-rows // ROWS)
+    share(mix_rows, blocks, mixed, n // len(base), base, np.empty((blocks, n), matrix.dtype))
+    return mixed

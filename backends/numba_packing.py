@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .numba_compiler import Array, parallel, prange, serial
+from .numba_compiler import Array, serial, task
 from .numba_lanes import copy_step
+from .numba_threads import share
 from .numba_tiles import lanes, tile_lanes
 from .numba_transposes import side, turn
 
@@ -79,8 +80,9 @@ def pack_tile(
             packed[base + k * width + l] = sign * numbers[origin + l * lane + k * step]
 
 
-@parallel
+@task
 def pack(
+    t: int,
     numbers: Array,
     origin: int,
     lane: int,
@@ -91,13 +93,12 @@ def pack(
     packed: Array,
     depth: int,
 ) -> None:
-    """Packs sign·matrix, sign = ±1: `count` lanes of `steps` steps."""
+    """Packs tile t of sign·matrix, sign = ±1: `count` lanes of `steps` steps."""
     width = lanes(packed)
-    for t in prange((count + width - 1) // width):
-        first = np.int64(t) * width
-        present = min(width, count - first)
-        at, base = origin + first * lane, first * depth
-        pack_tile(numbers, at, lane, present, step, steps, sign, packed, base)
+    first = t * width
+    present = min(width, count - first)
+    at, base = origin + first * lane, first * depth
+    pack_tile(numbers, at, lane, present, step, steps, sign, packed, base)
 
 
 def pack_rows(
@@ -111,8 +112,9 @@ def pack_rows(
     """Lanes are rows (neighbours), steps are columns (one after the other, either way)."""
     stride, numbers = matrix.shape[1], flat(matrix)
     origin = rows.start * stride + columns.start
-    factor = packed.dtype.type(sign)
-    pack(*(numbers, origin, stride, len(rows), columns.step, len(columns), factor, packed, depth))
+    lines = numbers, origin, stride, len(rows), columns.step, len(columns)
+    tiles = tiles_for(len(rows), packed.dtype)
+    share(pack, tiles, *lines, packed.dtype.type(sign), packed, depth)
 
 
 def pack_columns(
@@ -126,8 +128,9 @@ def pack_columns(
     """Lanes are columns (neighbours), steps are rows (evenly spaced)."""
     stride, numbers = matrix.shape[1], flat(matrix)
     origin = rows.start * stride + columns.start
-    factor, step = packed.dtype.type(sign), rows.step * stride
-    pack(*(numbers, origin, 1, len(columns), step, len(rows), factor, packed, depth))
+    lines = numbers, origin, 1, len(columns), rows.step * stride, len(rows)
+    tiles = tiles_for(len(columns), packed.dtype)
+    share(pack, tiles, *lines, packed.dtype.type(sign), packed, depth)
 
 
 @serial

@@ -18,9 +18,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .numba_compiler import Array, entry, parallel, prange, serial
+from .numba_compiler import Array, entry, serial, task
 from .numba_lanes import divide_step
-from .numba_packing import flat, pack_tile, unpack_tile
+from .numba_packing import flat, pack_tile, tiles_for, unpack_tile
+from .numba_threads import share
 from .numba_tiles import ROWS, lanes, subtract_row, subtract_tile
 
 PANEL = 256  # columns finished before the ones outside are touched: a multiple of BLOCK
@@ -90,7 +91,7 @@ def subtract_within(
 
 
 @serial
-def _solve_tile(panel: Array, base: int, coupling: Array, steps: int) -> None:
+def _solve_packed(panel: Array, base: int, coupling: Array, steps: int) -> None:
     width = lanes(panel)
     for first in range(0, steps, BLOCK):
         stop = min(first + BLOCK, steps)
@@ -100,8 +101,9 @@ def _solve_tile(panel: Array, base: int, coupling: Array, steps: int) -> None:
             divide_step(panel, base + k * width, coupling[k * PANEL + k])
 
 
-@parallel
-def _solve_tiles(
+@task
+def solve_tile(
+    t: int,
     numbers: Array,
     origin: int,
     lane: int,
@@ -112,14 +114,14 @@ def _solve_tiles(
     panel: Array,
     depth: int,
 ) -> None:
+    """Finishes all steps of tile t, in the matrix and packed."""
     width = lanes(panel)
-    for t in prange((count + width - 1) // width):
-        first = np.int64(t) * width
-        base, present = first * depth, min(width, count - first)
-        at = origin + first * lane
-        pack_tile(numbers, at, lane, present, step, steps, panel.dtype.type(1), panel, base)
-        _solve_tile(panel, base, coupling, steps)
-        unpack_tile(panel, base, numbers, at, lane, present, step, steps)
+    first = t * width
+    base, present = first * depth, min(width, count - first)
+    at = origin + first * lane
+    pack_tile(numbers, at, lane, present, step, steps, panel.dtype.type(1), panel, base)
+    _solve_packed(panel, base, coupling, steps)
+    unpack_tile(panel, base, numbers, at, lane, present, step, steps)
 
 
 def solve_panel(
@@ -136,7 +138,7 @@ def solve_panel(
     stride, count = matrix.shape[1], len(matrix) - row
     origin = row * stride + columns.start
     lines = flat(matrix), origin, stride, count, columns.step, len(columns)
-    _solve_tiles(*lines, flat(coupling), panel, DEPTH)
+    share(solve_tile, tiles_for(count, matrix.dtype), *lines, flat(coupling), panel, DEPTH)
 
 
 @entry

@@ -11,32 +11,33 @@ import time
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .numba_compiler import Array, parallel, prange
+from .numba_compiler import Array, task
+from .numba_threads import share
 from .numba_tiles import ROWS, lanes, subtract_tile, tile_lanes
 
 STEPS = 128
 TURNS = 2000  # some milliseconds
 
 
-@parallel
-def _subtract(places: Array, vectors: Array, factors: Array, turns: int) -> None:
+@task
+def subtract(place: int, places: Array, vectors: Array, factors: Array, turns: int) -> None:
+    """On numbers of its own, again and again."""
     rows, steps, width = np.int64(ROWS), len(factors) // ROWS, lanes(places)
     here, apart = np.int64(0), len(places[0])
-    for place in prange(len(places)):
-        for _ in range(turns):
-            subtract_tile(
-                places.reshape(-1),
-                np.int64(place) * apart,
-                width,
-                vectors,
-                here,
-                width,
-                factors,
-                here,
-                rows,
-                steps,
-                None,
-            )
+    for _ in range(turns):
+        subtract_tile(
+            places.reshape(-1),
+            place * apart,
+            width,
+            vectors,
+            here,
+            width,
+            factors,
+            here,
+            rows,
+            steps,
+            None,
+        )
 
 
 def peak(dtype: DTypeLike, threads: int) -> float:
@@ -44,7 +45,7 @@ def peak(dtype: DTypeLike, threads: int) -> float:
     width = tile_lanes(dtype)
     places = np.zeros((threads, 8 * ROWS * width), dtype)  # a page of its own for each thread
     vectors, factors = np.full(STEPS * width, 0.5, dtype), np.full(STEPS * ROWS, 0.5, dtype)
-    _subtract(places, vectors, factors, 1)
+    share(subtract, threads, places, vectors, factors, 1)
     start = time.perf_counter()
-    _subtract(places, vectors, factors, TURNS)
+    share(subtract, threads, places, vectors, factors, TURNS)
     return threads * TURNS * STEPS * ROWS * width / (time.perf_counter() - start)

@@ -1,9 +1,9 @@
 """Successive interference cancellation, compiled.
 
-A panel is packed, decided and written back tile by tile. In `decide_rows` each tile of rows is on
-its own. In `decide_with_gains` a sum over all rows stands between a column and the next: there one
-thread decides 16 columns, and all of them subtract the products from the next 16. Then all columns
-before the panel are updated at once.
+A panel is packed, decided and written back tile by tile, then all columns before it are updated at
+once. Where a codebook looks at one row, each tile of rows is on its own (`decide_tile`). With gains
+a sum over all rows stands between a column and the next: there one thread decides 16 columns
+(`decide_block`), and all of them subtract the products from the next 16 (`advance_tile`).
 
 Codes stay floats until a panel is written back, so that one that does not fit in int32 is seen.
 """
@@ -19,10 +19,19 @@ from ..reference.codebooks import Codebook, ScaledLattice
 from ..reference.errors import CodeOverflow
 from ..reference.sums import CHUNK
 from .numba_codebooks import AFFINE, LATTICE, decide_affine, decide_float, decide_lattice, row_rule
-from .numba_compiler import Array, parallel, prange, serial
+from .numba_compiler import Array, entry, serial, task
 from .numba_lanes import add_step, round_step, scale_step
-from .numba_packing import flat, pack_columns, pack_tile, packed_buffer, tiles_for, unpack_tile
+from .numba_packing import (
+    flat,
+    pack_columns,
+    pack_rows,
+    pack_tile,
+    packed_buffer,
+    tiles_for,
+    unpack_tile,
+)
 from .numba_panels import BLOCK, DEPTH, PANEL, coupling_block, subtract_before, subtract_within
+from .numba_threads import share
 from .numba_tiles import lanes, tile_lanes
 from .numba_transposes import side, turn_codes
 from .numba_trees import fold_partials
@@ -30,7 +39,7 @@ from .numba_updates import update, whole_extents
 
 
 @serial
-def _decide_tile(
+def _decide_packed(
     panel: Array,
     base: int,
     decided: Array,
@@ -93,13 +102,14 @@ def _write_tile(
     row: int,
     numbers: Array,
     codes: Array,
-    origin: int,
+    column: int,
     lane: int,
-    present: int,
+    rows: int,
     steps: int,
 ) -> bool:
-    """Writes values and codes of a tile back; returns whether all codes fit."""
+    """Writes values and codes of the tile at `row` back; returns whether all codes fit."""
     width, block = lanes(decided), side(decided)
+    origin, present = row * lane + column, min(width, rows - row)
     unpack_tile(panel, base, numbers, origin, lane, present, np.int64(-1), steps)
     low, high = decided.dtype.type(-2147483648.0), decided.dtype.type(2147483648.0)
     fit = True
@@ -124,8 +134,9 @@ def _write_tile(
     return fit
 
 
-@parallel
-def decide_rows(
+@task
+def decide_tile(
+    t: int,
     numbers: Array,
     codes: Array,
     column: int,
@@ -151,33 +162,30 @@ def decide_rows(
 ) -> None:
     """Decides step k in column - k, k = 0, 1, …, by a codebook that looks at one row."""
     width = lanes(panel)
-    for t in prange(len(fit)):
-        row = np.int64(t) * width
-        base, origin, present = row * depth, row * lane + column, min(width, rows - row)
-        one = panel.dtype.type(1)
-        pack_tile(numbers, origin, lane, present, np.int64(-1), steps, one, panel, base)
-        _decide_tile(
-            panel,
-            base,
-            decided,
-            coupling,
-            coupled,
-            steps,
-            row,
-            kind,
-            divisor,
-            step,
-            spacing,
-            scale,
-            zero,
-            group,
-            maximum,
-            magnitudes,
-            midpoints,
-        )
-        fit[t] = _write_tile(
-            panel, base, decided, row, numbers, codes, origin, lane, present, steps
-        )
+    row = t * width
+    base, origin, present = row * depth, row * lane + column, min(width, rows - row)
+    one = panel.dtype.type(1)
+    pack_tile(numbers, origin, lane, present, np.int64(-1), steps, one, panel, base)
+    _decide_packed(
+        panel,
+        base,
+        decided,
+        coupling,
+        coupled,
+        steps,
+        row,
+        kind,
+        divisor,
+        step,
+        spacing,
+        scale,
+        zero,
+        group,
+        maximum,
+        magnitudes,
+        midpoints,
+    )
+    fit[t] = _write_tile(panel, base, decided, row, numbers, codes, column, lane, rows, steps)
 
 
 @serial
@@ -205,8 +213,8 @@ def _fold_products(products: Array, tiles: int, width: int) -> None:
         half //= 2
 
 
-@serial
-def _decide_block(
+@entry
+def decide_block(
     panel: Array,
     depth: int,
     decided: Array,
@@ -220,38 +228,60 @@ def _decide_block(
     gains: Array,
     products: Array,
     partials: Array,
-) -> float:
-    """Decides the columns first … stop-1; returns the factor that the values of the last lack."""
-    width = lanes(panel)
-    share = CHUNK // width
-    chunks = (tiles + share - 1) // share
-    factor = step
+) -> None:
+    """Decides the columns first … stop-1 by z = rint(y/c), with gains from all rows.
+
+    The values of the last lack their factor, gain times spacing. `products` has room for two
+    chunks, `partials` for two numbers of each chunk.
+    """
+    width, two = lanes(panel), np.int64(2)
+    most = CHUNK // width
+    chunks = (tiles + most - 1) // most
     for k in range(first, stop):
         for chunk in range(chunks):
-            here = min(share, tiles - chunk * share)
+            here = min(most, tiles - chunk * most)
             for t in range(here):
-                row = (chunk * share + t) * width
+                row = (chunk * most + t) * width
                 base = row * depth
                 at, place = base + k * width, t * 2 * width
                 if k > first:
-                    scale_step(panel, at - width, factor)
+                    scale_step(panel, at - width, gains[k - 1] * spacing[k - 1])
                 if coupled:
                     subtract_within(panel, base, first, k, coupling)
                 to = row * PANEL + k * width
                 round_step(panel, at, decided, to, products, place, products, place + width, step)
             _fold_products(products, here, width)
-            partials[chunk, 0], partials[chunk, 1] = products[0], products[width]
-        fold_partials(partials, chunks)
+            partials[2 * chunk], partials[2 * chunk + 1] = products[0], products[width]
+        fold_partials(partials, two, chunks)
         gain = panel.dtype.type(0)
-        if partials[0, 1] > 0:
-            gain = partials[0, 0] / partials[0, 1] / step
+        if partials[1] > 0:
+            gain = partials[0] / partials[1] / step
         gains[k] = gain
-        factor = gain * spacing[k]
-    return factor
 
 
-@parallel
-def decide_with_gains(
+@task
+def advance_tile(
+    t: int,
+    panel: Array,
+    depth: int,
+    coupling: Array,
+    coupled: bool,
+    spacing: Array,
+    gains: Array,
+    first: int,
+    stop: int,
+) -> None:
+    """Completes the step before `first`, and subtracts all of them from first … stop-1."""
+    width = lanes(panel)
+    base = t * width * depth
+    scale_step(panel, base + (first - 1) * width, gains[first - 1] * spacing[first - 1])
+    if coupled:
+        subtract_before(panel, base, first, stop, coupling)
+
+
+@task
+def write_tile(
+    t: int,
     numbers: Array,
     codes: Array,
     column: int,
@@ -262,52 +292,11 @@ def decide_with_gains(
     depth: int,
     decided: Array,
     fit: Array,
-    coupling: Array,
-    coupled: bool,
-    step: float,
-    spacing: Array,
-    gains: Array,
-    products: Array,
-    partials: Array,
 ) -> None:
-    """Decides step k in column - k by z = rint(y/c), with gains from all rows.
-
-    `products` has room for two chunks, `partials` for two numbers of each chunk.
-    """
-    width, tiles = lanes(panel), len(fit)
-    factor = step
-    for first in range(0, steps + BLOCK, BLOCK):
-        stop = min(first + BLOCK, steps)
-        for t in prange(tiles):
-            row = np.int64(t) * width
-            base, origin, present = row * depth, row * lane + column, min(width, rows - row)
-            if first == 0:
-                one = panel.dtype.type(1)
-                pack_tile(numbers, origin, lane, present, np.int64(-1), steps, one, panel, base)
-            else:
-                scale_step(panel, base + (min(first, steps) - 1) * width, factor)
-            if coupled:
-                subtract_before(panel, base, first, stop, coupling)
-            if first >= steps:
-                fit[t] = _write_tile(
-                    panel, base, decided, row, numbers, codes, origin, lane, present, steps
-                )
-        if first < steps:
-            factor = _decide_block(
-                panel,
-                depth,
-                decided,
-                coupling,
-                coupled,
-                first,
-                stop,
-                tiles,
-                step,
-                spacing,
-                gains,
-                products,
-                partials,
-            )
+    """Writes values and codes back."""
+    row = t * lanes(panel)
+    base = row * depth
+    fit[t] = _write_tile(panel, base, decided, row, numbers, codes, column, lane, rows, steps)
 
 
 def _refuse(decided: NDArray, end: int, steps: int, rows: int) -> NoReturn:
@@ -336,7 +325,7 @@ def sic(
     panel = packed_buffer(rows, DEPTH, dtype)
     decided, fit = packed_buffer(rows, PANEL, dtype), np.empty(tiles, np.bool_)
     written = flat(target), flat(codes)
-    sums = np.empty(2 * CHUNK, dtype), np.empty((rows // CHUNK + 1, 2), dtype)
+    sums = np.empty(2 * CHUNK, dtype), np.empty(2 * (rows // CHUNK + 1), dtype)
     packed = packed_buffer(start if factor is None else stop, DEPTH, dtype)
     for end in range(stop, start, -PANEL):
         first = max(end - PANEL, start)
@@ -344,15 +333,22 @@ def sic(
         columns = np.array(descending)
         block = np.eye(steps, dtype=dtype) if factor is None else factor[first:end, first:end]
         coupling = coupling_block(block[::-1, ::-1])
-        shared = (*written, end - 1, n, rows, steps, panel, DEPTH, decided, fit, flat(coupling))
+        lines = *written, end - 1, n, rows, steps, panel, DEPTH, decided, fit
+        coupled = flat(coupling), factor is not None
         if isinstance(codebook, ScaledLattice) and codebook.lmmse:
-            gain = np.empty(steps, dtype)
-            lattice = dtype.type(codebook.step), codebook.spacing[columns]
-            decide_with_gains(*shared, factor is not None, *lattice, gain, *sums)
+            spacing, gain = codebook.spacing[columns], np.empty(steps, dtype)
+            lattice = dtype.type(codebook.step), spacing, gain
+            pack_rows(target, descending, range(rows), panel, DEPTH)
+            for k in range(0, steps, BLOCK):
+                until = min(k + BLOCK, steps)
+                then = min(until + BLOCK, steps)
+                decide_block(panel, DEPTH, decided, *coupled, k, until, tiles, *lattice, *sums)
+                share(advance_tile, tiles, panel, DEPTH, *coupled, spacing, gain, until, then)
+            share(write_tile, tiles, *lines)
             gains[first - start : end - start] = gain[::-1]
         else:
             rule = row_rule(codebook, coupling.diagonal()[:steps].copy(), columns, tiles * width)
-            decide_rows(*shared, factor is not None, *rule)
+            share(decide_tile, tiles, *lines, *coupled, *rule)
         if not fit.all():
             _refuse(decided, end, steps, rows)
         if factor is not None and first > 0:

@@ -6,39 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reference.sums import CHUNK
-from .numba_compiler import Array, entry, parallel, prange, serial
+from .numba_compiler import Array, entry, serial, task
+from .numba_packing import flat
+from .numba_threads import share
 from .numba_trees import fold, fold_partials
 
 WIDTH = 32  # sums formed side by side: some cache lines of each row
 ROWS = 16  # that share a buffer
-
-
-@serial
-def _inner(
-    left: Array,
-    right: Array,
-    origin: int,
-    width: int,
-    length: int,
-    step: int,
-    buffer: Array,
-    partials: Array,
-) -> None:
-    """`width` neighbouring sums of `length` products each, `step` apart, by way of a buffer."""
-    flat = buffer.reshape(-1)
-    chunks = (length + CHUNK - 1) // CHUNK
-    for chunk in range(chunks):
-        first = origin + chunk * CHUNK * step
-        count = min(CHUNK, length - chunk * CHUNK)
-        runs, run = (1, count) if step == 1 else (count, width)  # of neighbours in memory
-        for i in range(runs):
-            for w in range(run):
-                at = first + i * step + w
-                flat[i * buffer.shape[1] + w] = left[at] * right[at]
-        fold(buffer, count)
-        for w in range(width):
-            partials[chunk, w] = buffer[0, w]
-    fold_partials(partials, chunks)
 
 
 @entry
@@ -49,20 +23,31 @@ def inner(
     lane: int,
     length: int,
     step: int,
+    side_by_side: int,
     buffer: Array,
     partials: Array,
 ) -> None:
     """Writes sums of `length` products; number i of sum w is at w·lane + i·step.
 
-    As many sums are formed side by side as the buffer has columns.
+    So many sums as the buffer has columns are formed side by side: neighbours if there are several.
     """
-    flat_left, flat_right = left.reshape(-1), right.reshape(-1)
-    side_by_side = buffer.shape[1]
-    for first in range(0, len(sums), side_by_side):
-        width = min(side_by_side, len(sums) - first)
-        _inner(flat_left, flat_right, first * lane, width, length, step, buffer, partials)
+    chunks, start = (length + CHUNK - 1) // CHUNK, np.int64(0)
+    for sum in range(0, len(sums), side_by_side):
+        width = min(side_by_side, len(sums) - sum)
+        for chunk in range(chunks):
+            first = sum * lane + chunk * CHUNK * step
+            count = min(CHUNK, length - chunk * CHUNK)
+            runs, run = (1, count) if step == 1 else (count, width)  # of neighbours in memory
+            for i in range(runs):
+                at, to = first + i * step, i * side_by_side
+                for w in range(run):
+                    buffer[to + w] = left[at + w] * right[at + w]
+            fold(buffer, start, side_by_side, count)
+            for w in range(width):
+                partials[chunk * side_by_side + w] = buffer[w]
+        fold_partials(partials, side_by_side, chunks)
         for w in range(width):
-            sums[first + w] = partials[0, w]
+            sums[sum + w] = partials[w]
 
 
 def _inner_products(
@@ -70,9 +55,9 @@ def _inner_products(
 ) -> NDArray:
     sums = np.empty(count, left.dtype)
     width = 1 if step == 1 else WIDTH
-    buffer = np.zeros((CHUNK, width), left.dtype)
-    partials = np.zeros((length // CHUNK + 1, width), left.dtype)
-    inner(left, right, sums, lane, length, step, buffer, partials)
+    buffer = np.zeros(CHUNK * width, left.dtype)
+    partials = np.zeros((length // CHUNK + 1) * width, left.dtype)
+    inner(flat(left), flat(right), sums, lane, length, step, width, buffer, partials)
     return sums
 
 
@@ -111,30 +96,36 @@ def _grid_error(
             if level - level == 0:
                 level = min(max(level, number(0)), maximum)
             d = abs(scale * (level - origin) - x)
-            buffer[j, 0] = d * d * np.sqrt(d)
-        fold(buffer, count)
-        partials[chunk, 0] = buffer[0, 0]
-    fold_partials(partials, chunks)
-    return partials[0, 0]
+            buffer[j] = d * d * np.sqrt(d)
+        fold(buffer, 0, 1, count)
+        partials[chunk] = buffer[0]
+    fold_partials(partials, 1, chunks)
+    return partials[0]
 
 
-@parallel
-def _grid_errors(
+@task
+def grid_errors(
+    block: int,
     matrix: Array,
     scale: Array,
     zero: Array,
     maximum: float,
-) -> Array:
-    rows, n = matrix.shape
-    errors = np.empty(rows, matrix.dtype)
-    for block in prange((rows + ROWS - 1) // ROWS):
-        buffer = np.empty((CHUNK, 1), matrix.dtype)
-        partials = np.zeros(((n + CHUNK - 1) // CHUNK + 1, 1), matrix.dtype)
-        for row in range(block * ROWS, min(rows, (block + 1) * ROWS)):
-            errors[row] = _grid_error(matrix, row, scale[row], zero[row], maximum, buffer, partials)
-    return errors
+    errors: Array,
+    buffers: Array,
+    partials: Array,
+) -> None:
+    """Those of some rows, which share a buffer."""
+    for row in range(block * ROWS, min(len(matrix), (block + 1) * ROWS)):
+        errors[row] = _grid_error(
+            matrix, row, scale[row], zero[row], maximum, buffers[block], partials[block]
+        )
 
 
 def grid_error(matrix: NDArray, scale: NDArray, zero: NDArray[np.int32], maximum: int) -> NDArray:
     """Σ_j d·d·√d, d = |s·(q - zero) - x|, of each row."""
-    return _grid_errors(matrix, scale, zero, matrix.dtype.type(maximum))
+    (rows, n), dtype = matrix.shape, matrix.dtype
+    blocks, errors = -(-rows // ROWS), np.empty(rows, dtype)
+    buffers, partials = np.empty((blocks, CHUNK), dtype), np.zeros((blocks, n // CHUNK + 1), dtype)
+    grid = scale, zero, dtype.type(maximum)
+    share(grid_errors, blocks, matrix, *grid, errors, buffers, partials)
+    return errors

@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .numba_compiler import Array, parallel, prange, serial
+from .numba_compiler import Array, serial, task
 from .numba_packing import flat
+from .numba_threads import share
 from .numba_tiles import ROWS, lanes, subtract_tile, subtract_weighted_tile, tile_lanes
 
 ROW_BLOCK = 64  # a multiple of every tile; the packed rows of a block stay in a core's own cache
@@ -75,15 +76,14 @@ def _update_tile(
         _copy_tile(edges, edge, width, numbers, place, stride, rows, columns)
 
 
-@serial
-def _update_block(
+@task
+def update_block(
+    block: int,
     numbers: Array,
     origin: int,
     stride: int,
     row_count: int,
     column_count: int,
-    first_row: int,
-    first_column: int,
     left: Array,
     left_extents: Array,
     right: Array,
@@ -91,11 +91,16 @@ def _update_block(
     depth: int,
     weights: Array | None,
     lower: bool,
+    row_blocks: int,
+    column_blocks: int,
     edges: Array,
-    edge: int,
 ) -> None:
-    """The block of rows and columns that begins there, counted from the first packed ones."""
+    """One block of rows and columns, counted from the first packed ones."""
     width = lanes(left)
+    place, c = divmod(block, column_blocks)
+    # First, last, second, last but one: of a triangle, every thread gets short and long rows.
+    r = place // 2 if place % 2 == 0 else row_blocks - 1 - place // 2
+    first_row, first_column = r * ROW_BLOCK, c * COLUMN_BLOCK
     for c in range(first_column, min(first_column + COLUMN_BLOCK, column_count), width):
         right_tile = c // width
         for r in range(first_row, min(first_row + ROW_BLOCK, row_count), ROWS):
@@ -118,52 +123,8 @@ def _update_block(
                     steps,
                     weights,
                     edges,
-                    edge,
+                    block * ROWS * width,
                 )
-
-
-@parallel
-def _update(
-    numbers: Array,
-    origin: int,
-    stride: int,
-    row_count: int,
-    column_count: int,
-    left: Array,
-    left_extents: Array,
-    right: Array,
-    right_extents: Array,
-    depth: int,
-    weights: Array | None,
-    lower: bool,
-    row_blocks: int,
-    column_blocks: int,
-    edges: Array,
-) -> None:
-    size = ROWS * lanes(left)
-    for block in prange(row_blocks * column_blocks):
-        # Signed: Numba divides an unsigned loop index as a float.
-        place, c = divmod(np.int64(block), column_blocks)
-        # First, last, second, last but one: of a triangle, every thread gets short and long rows.
-        r = place // 2 if place % 2 == 0 else row_blocks - 1 - place // 2
-        _update_block(
-            numbers,
-            origin,
-            stride,
-            row_count,
-            column_count,
-            r * ROW_BLOCK,
-            c * COLUMN_BLOCK,
-            left,
-            left_extents,
-            right,
-            right_extents,
-            depth,
-            weights,
-            lower,
-            edges,
-            np.int64(block) * size,
-        )
 
 
 def update(
@@ -190,7 +151,8 @@ def update(
     edges = np.empty(row_blocks * column_blocks * ROWS * tile_lanes(matrix.dtype), matrix.dtype)
     stride = matrix.shape[1]
     origin = rows.start * stride + columns.start
-    _update(
+    share(
+        *(update_block, row_blocks * column_blocks),
         *(flat(matrix), origin, stride, len(rows), len(columns)),
         *(left, left_extents, right, right_extents, depth, weights, lower),
         *(row_blocks, column_blocks, edges),
