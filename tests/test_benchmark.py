@@ -18,12 +18,14 @@ from waterlevel.validate.command_line import main
 from .helpers.opaque import OpaqueOperations
 
 
-class OtherBits(NumpyOperations):
-    """A product whose sums begin at the other end."""
+class OtherLeft(NumpyOperations):
+    """A product by a lower triangle whose sums begin at the other end."""
 
-    name = "other-bits"
+    name = "other-left"
 
     def matmul(self, left, right):
+        if right[0, 1:].any():
+            return super().matmul(left, right)
         return super().matmul(left[:, ::-1], right[::-1])
 
 
@@ -137,6 +139,10 @@ def test_eager_code_does_what_is_timed_beside_it(shape, dtype):
     core = eager.watersic(np, inputs.weight, inputs.covariance, STEP)
     expected = eager.sic(np, inputs.target, inputs.factor, pairs["gains"][1])
     assert (core != expected).any(axis=1).mean() <= allowed
+    layer = inputs.weight, inputs.covariance, inputs.scale, inputs.zero, MAXIMUM
+    expected = eager.sic(np, inputs.target, inputs.factor, pairs["grid"][1])
+    for core in (eager.gptq(np, *layer), block_updated.gptq(*layer)):
+        assert (core != expected).any(axis=1).mean() <= allowed
     X = eager.solve(np, inputs.weight, inputs.factor)
     # Backward error of a triangular solve: |X Lᵀ - W| ≤ n·ε·|X||L|ᵀ, to first order.
     bound = 1.01 * shape[1] * np.finfo(dtype).eps * (np.abs(X) @ np.abs(inputs.factor.T))
@@ -165,6 +171,7 @@ def test_pairs_are_counted(name):
         "SIC, gains": a * below,
         "SIC, 4-bit grid": a * below,
         "WaterSIC core": factor + a * (below + n) + a * below,
+        "GPTQ core": factor + a * (below + n) + a * below,
     }
     assert ROWS[name].pairs(a, n) == expected[name]
 
@@ -182,6 +189,7 @@ def test_numbers_are_counted(name):
         "SIC, gains": layer + triangle + 2 * layer,
         "SIC, 4-bit grid": layer + triangle + 2 * layer,
         "WaterSIC core": layer + triangle + 2 * layer,
+        "GPTQ core": layer + triangle + 2 * layer,
     }
     assert ROWS[name].numbers(a, n) == expected[name]
 
@@ -256,17 +264,23 @@ def test_growth_is_told_where_there_are_two_sizes(capsys):
     assert "grows with n to the power" in capsys.readouterr().out
 
 
-def test_other_bits_are_refused(capsys):
+def test_other_bits_are_refused_and_other_rows_told(capsys, tmp_path):
+    report = tmp_path / "bench.json"
+    options = ("--only", "product", "--dtype", "float32", "--json", str(report))
+    code, said = bench(capsys, "--backend", f"{__name__}:OtherLeft", *options)
+    assert code == 2
+    content = json.loads(report.read_text())
+    assert {row["row"] for row in content["rows"]} == {"product W Σ"}
+    assert {row["row"] for row in content["failed"]} == {"product W L"}
+    lines = said.err.splitlines()
+    assert lines[0].startswith("product W L, 24×24 float32 could not be measured: ")
+    assert len(lines) == len(content["failed"]) == 3
+    assert all("other bits than the oracle" in line for line in lines)
     code, said = bench(
-        capsys, "--backend", f"{__name__}:OtherBits", "--only", "product W L", "--dtype", "float32"
+        capsys, "--backend", f"{__name__}:OtherBitsOnDevice", "--only", "4-bit grid", "--quick"
     )
     assert code == 2
-    assert "other bits than the oracle" in said.err
-    assert len(said.err.splitlines()) == 1
-    code, said = bench(
-        capsys, "--backend", f"{__name__}:OtherBitsOnDevice", "--only", "grid", "--quick"
-    )
-    assert code == 2
+    assert (said.out, len(said.err.splitlines())) == ("", 3)
     assert "other bits than the oracle" in said.err
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from waterlevel.backends import get
+from waterlevel.data import DIRECTORY
 from waterlevel.reference.numpy_operations import NUMPY, NumpyOperations
+from waterlevel.reference.operations import CONTRACT_VERSION
 from waterlevel.validate import large_digests
 from waterlevel.validate.large_digests import digests, summarize
 
 SMALL = [(10, 12)]
+REPORT = DIRECTORY / "reports" / "large-digests.json"
 
 
 class OtherOrder(NumpyOperations):
@@ -43,10 +48,32 @@ def test_the_oracle_leaves_wide_layers_out_by_name():
     assert all(case.startswith("3×12 ") for case in found)
 
 
+def test_the_committed_report():
+    """Every setting, and none skipped; one digest for each case; what the code gives here today."""
+    report = json.loads(REPORT.read_text("utf-8"))
+    assert report["equal"]
+    assert report["differ"] == {}
+    assert report["contract"] == CONTRACT_VERSION
+    ways = report["ways"]
+    assert set(ways) == {"oracle", *large_digests.settings()} | set(large_digests.FEATURES) | {
+        f"2 threads, {layer}" for layer in ("workqueue", "omp", "tbb")
+    }
+    assert {way["cases"] for name, way in ways.items() if name != "oracle"} == {
+        len(report["cases"])
+    }
+    assert {ways[name]["vector_bytes"] for name in large_digests.FEATURES} == {16, 32, 64}
+    for layer in ("workqueue", "omp", "tbb"):
+        assert ways[f"2 threads, {layer}"]["layer"] == layer
+    pytest.importorskip("numba", reason="the cases take minutes without the package numba")
+    found = digests(get("numba"), [(333, 896)], 896)
+    assert len(found) == 64
+    assert found == {case: report["cases"][case] for case in found}
+
+
 @pytest.mark.slow
 def test_all_digests_are_equal():
     ran = subprocess.run(
-        [sys.executable, "-m", "waterlevel.validate.large_digests"],
+        [sys.executable, "-m", "waterlevel.validate.large_digests", "--expect", str(REPORT)],
         capture_output=True,
         text=True,
     )

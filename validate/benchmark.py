@@ -9,7 +9,9 @@ Columns, medians of repetitions that alternate with what they are compared with:
     MB         memory at most, beyond its inputs
     × oracle   so many times as fast as the NumPy oracle, where that takes seconds; the bits agree
     × BLAS     so many times as fast as the inexact equivalent on BLAS and LAPACK (for cancellation
-               and for the WaterSIC core a block-updated version of the same: `block_updated`)
+               and for the cores a block-updated version of the same: `block_updated`)
+
+A table of its own compares with published packages where they are installed (`peers`).
 
 Of a backend on a device, times are by its events, memory and peak are the device's, and instead of
 BLAS there are
@@ -89,11 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print the table, write the JSON; exit code 0.
+    """Measure, print the table, write the JSON; exit code 0, or 2 if a row could not be measured.
 
     Raises:
-        WaterlevelError, OSError: options that make no sense, a backend that is not there or gives
-            other bits than the oracle.
+        WaterlevelError, OSError: options that make no sense, a backend that is not there.
     """
     sizes = parse_sizes(arguments.sizes or (QUICK_SIZES if arguments.quick else SIZES))
     repetitions = at_least_one("--repetitions", arguments.repetitions)
@@ -114,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         for shape in shapes(sizes, ROWS[name].square)
     ]
     meter = meter_of(choice.backend)
-    found = measure_all(jobs)
+    found, failed = measure_all(jobs)
     report = {
         "kind": "waterlevel bench",
         "backend": choice.backend.name,
@@ -125,14 +126,19 @@ def run(arguments: argparse.Namespace) -> int:
         "contract": CONTRACT_VERSION,
         "version": version("waterlevel"),
         "rows": found,
+        "failed": failed,
         "growth": growth(found),
     }
     if arguments.json is not None:
         write_whole(arguments.json, (to_json(report, indent=2) + "\n").encode())
-    print(text(report))
+    if found:
+        print(text(report))
     if choice.instead:
         print(f"Computed on {choice.backend.name}, because {one_line(choice.instead)}.")
-    return 0
+    for job in failed:
+        where = f"{job['row']}, {job['rows']}×{job['columns']} {job['dtype']}"
+        print(f"{where} could not be measured: {job['reason']}", file=sys.stderr)
+    return 2 if failed else 0
 
 
 def parse_sizes(given: str) -> list[int]:
@@ -167,20 +173,27 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def measure_all(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Each job with what was measured, in their order, with progress on a terminal."""
+def measure_all(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Jobs with what was measured, and jobs with the reason why nothing was; progress is shown."""
     bar = tqdm(
         jobs, desc="bench", unit="row", leave=False, disable=None, file=sys.stderr
     )  # disable=None: no bar where standard error is not a terminal
-    found = []
+    found, failed = [], []
     for job in bar:
         bar.set_description_str(f"bench: {job.row} {job.rows}×{job.columns} {job.dtype}")
-        found.append({**asdict(job), **measure(job)})
-    return found
+        try:
+            found.append({**asdict(job), **measure(job)})
+        except WaterlevelError as error:
+            failed.append({**asdict(job), "reason": str(error)})
+    return found, failed
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """What `benchmark_child` finds, with all libraries on the same number of threads."""
+    """What `benchmark_child` finds, with all libraries on the same number of threads.
+
+    Raises:
+        WaterlevelError: it finds nothing; with its reason.
+    """
     ran = subprocess.run(
         [sys.executable, "-m", "waterlevel.validate.benchmark_child"],
         input=json.dumps(asdict(job)),
@@ -190,8 +203,7 @@ def measure(job: Job) -> dict[str, Any]:
     )
     if ran.returncode != 0:
         reason = one_line((ran.stderr.strip() or "no reason given").splitlines()[-1])
-        where = f"{job.row}, {job.rows}×{job.columns} {job.dtype}"
-        raise WaterlevelError(f"{where} could not be measured: {reason}")
+        raise WaterlevelError(reason)
     return json.loads(ran.stdout)
 
 
@@ -236,6 +248,7 @@ def text(report: dict[str, Any]) -> str:
         del columns["of copy"]
     lines = [[cell(row) for cell in columns.values()] for row in report["rows"]]
     grown = [(row["row"], row["dtype"], number(row["exponent"], 2)) for row in report["growth"]]
+    compared = _peers_table(report["rows"])
     threads = f"{report['threads']} thread" + ("s" if report["threads"] > 1 else "")
     return "\n".join(
         (
@@ -245,6 +258,22 @@ def text(report: dict[str, Any]) -> str:
             f"medians of {report['repetitions']} alternating repetitions",
             "",
             table(lines, list(columns)),
+            *(("", compared) if compared else ()),
             *(("", table(grown, ("", "dtype", "time grows with n to the power"))) if grown else ()),
         )
     )
+
+
+def _peers_table(rows: Sequence[dict[str, Any]]) -> str:
+    """So many times as fast as each package; empty where none is installed."""
+    names = list(dict.fromkeys(name for row in rows for name in row["times_peers"]))
+    lines = [
+        (
+            *(row["row"], f"{row['rows']}×{row['columns']}", row["dtype"]),
+            *(number(row["times_peers"].get(name), 2) for name in names),
+        )
+        for row in rows
+        if row["times_peers"]
+    ]
+    headers = ("", "rows×columns", "dtype", *(f"× {name}" for name in names))
+    return table(lines, headers) if lines else ""

@@ -114,13 +114,16 @@ def _cancel_by_library(inputs: Inputs, decide: block_updated.Decide) -> None:
     block_updated.sic(inputs.target.copy(), codes, inputs.factor, decide)
 
 
-def _core(operations: Operations, placed: Placed) -> tuple[Matrix | NDArray, ...]:
+def _core(
+    operations: Operations, placed: Placed, codebook: Callable[[NDArray], Codebook]
+) -> tuple[Matrix | NDArray, ...]:
+    """Factor, target and cancellation, by a codebook that may depend on the factor's diagonal."""
     host = placed.host
     factor = operations.cholesky(placed.covariance)
     target = operations.matmul(placed.weight, factor)
     codes = operations.zeros(host.rows, host.columns, np.int32)
-    codebook = host.gains(operations.diagonal(factor))
-    gains = operations.sic(target, codes, factor, codebook, 0, host.columns)
+    chosen = codebook(operations.diagonal(factor))
+    gains = operations.sic(target, codes, factor, chosen, 0, host.columns)
     return target, codes, gains
 
 
@@ -134,6 +137,11 @@ def _factor(rows: int, columns: int) -> float:
 
 def _triangle(columns: int) -> float:
     return columns * (columns + 1) / 2
+
+
+def _core_pairs(rows: int, columns: int) -> float:
+    target = rows * _triangle(columns)
+    return _factor(rows, columns) + target + _before_the_diagonal(rows, columns)
 
 
 ROWS = {
@@ -205,15 +213,23 @@ ROWS = {
         numbers=lambda rows, columns: 3 * rows * columns + _triangle(columns),
     ),
     "WaterSIC core": Row(
-        _core,
+        lambda operations, placed: _core(operations, placed, placed.host.gains),
         lambda inputs: block_updated.watersic(inputs.weight, inputs.covariance, STEP),
         lambda xp, placed: eager.watersic(xp, placed.weight, placed.covariance, STEP),
         needs=("weight", "covariance"),
-        pairs=lambda rows, columns: (
-            _factor(rows, columns)
-            + rows * columns * (columns + 1) / 2
-            + _before_the_diagonal(rows, columns)
+        pairs=_core_pairs,
+        numbers=lambda rows, columns: 3 * rows * columns + _triangle(columns),
+    ),
+    "GPTQ core": Row(
+        lambda operations, placed: _core(operations, placed, lambda _: placed.host.grid),
+        lambda inputs: block_updated.gptq(
+            *(inputs.weight, inputs.covariance, inputs.scale, inputs.zero, MAXIMUM)
         ),
+        lambda xp, placed: eager.gptq(
+            *(xp, placed.weight, placed.covariance, placed.scale, placed.zero, MAXIMUM)
+        ),
+        needs=("weight", "covariance"),
+        pairs=_core_pairs,
         numbers=lambda rows, columns: 3 * rows * columns + _triangle(columns),
     ),
 }

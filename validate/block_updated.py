@@ -62,3 +62,13 @@ def watersic(weight: NDArray, covariance: NDArray, step: float) -> NDArray[np.in
     target, codes = weight @ factor, np.empty(weight.shape, np.int32)
     sic(target, codes, factor, with_gains(step, weight.dtype.type(step) / factor.diagonal()))
     return codes
+
+
+def gptq(
+    weight: NDArray, covariance: NDArray, scale: NDArray, zero: NDArray, maximum: int
+) -> NDArray[np.int32]:
+    """The core: factor, target, cancellation on a grid; the codes."""
+    factor = np.linalg.cholesky(covariance)
+    target, codes = weight @ factor, np.empty(weight.shape, np.int32)
+    sic(target, codes, factor, on_grid(scale, zero, maximum, factor.diagonal()))
+    return codes
