@@ -3,8 +3,8 @@
 NVRTC, the compiler that CuPy itself depends on, turns each `.cu` file into a cubin for the device
 at hand, once for each float dtype. CuPy's own way of compiling is not taken: it appends `-ftz=true`
 to every option, and float32 subnormals would be flushed to zero. The cubin is kept on disk under a
-name that is a digest of all that went into it, so a change of a source, an option or the compiler
-never meets old code.
+name that is a digest of all that went into it, so a change of a source, an option or the version
+of NVRTC (13.0, say) never meets old code.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..reference.errors import BadInput
-from ..reference.histogram import ColumnHistograms
+from ..reference.histogram import ColumnHistograms, check_codes
 from ..reference.sums import next_power_of_two
 from .cuda_device import ELEMENTS, DeviceArray, Session, blocks
 
@@ -17,11 +16,7 @@ ANY = np.float64  # the kernels handle integers only
 
 def column_histograms(session: Session, codes: DeviceArray) -> ColumnHistograms:
     """`reference.histogram.column_histograms`; raises BadInput as that does."""
-    if len(codes.shape) != 2 or codes.dtype != np.int32 or codes.shape[0] == 0:
-        raise BadInput(
-            f"codes must be an int32 matrix with at least one row, got {codes.dtype} "
-            f"of shape {codes.shape}"
-        )
+    check_codes(codes.shape, codes.dtype)
     rows, columns = codes.shape
     values = _sorted_columns(session, codes)
     length = values.shape[1]

@@ -1,7 +1,9 @@
 """An NVIDIA GPU as a `cuda_device.Device`, by CuPy: memory from its pool, copies, launches.
 
-Nothing is computed with CuPy's own functions. Everything runs in the default stream, so launches,
-copies and the reuse of memory keep the order in which they were asked for.
+Nothing is computed with CuPy's own functions. Everything runs in the default stream, whichever is
+CuPy's current one, so launches, copies and the reuse of memory keep the order in which they were
+asked for. An upload waits until it has arrived: CuPy copies from the array itself, which the caller
+may change or free as soon as it has the buffer.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ class CupyDevice:
         with self._in_one_line(f"{array.nbytes} bytes"):
             buffer = self.cupy.empty(array.nbytes, np.uint8)
             buffer.set(array.reshape(-1).view(np.uint8))
+            self.cupy.cuda.Stream.null.synchronize()
             return buffer, int(buffer.data.ptr)
 
     def download(self, buffer: Any, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
@@ -105,10 +108,14 @@ class CupyDevice:
 
     @contextmanager
     def _in_one_line(self, what: str) -> Iterator[None]:
-        """Turn what CUDA raises into one line. A launch may report what an earlier one did."""
+        """In the default stream; turn what CUDA raises into one line.
+
+        A launch may report what an earlier one did.
+        """
         cuda = self.cupy.cuda
         try:
-            yield
+            with cuda.Stream.null:
+                yield
         except cuda.memory.OutOfMemoryError as error:
             raise WaterlevelError(_out_of_memory(what, error)) from error
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:

@@ -1,8 +1,7 @@
 """The operations on an NVIDIA GPU by kernels of `numba.cuda`: the bits of the NumPy oracle.
 
-A matrix is a C-contiguous array on the device and stays there between operations; only vectors of
-O(a + n) numbers pass to and from the host. The one exception is `column_histograms`, which copies
-the codes (4 bytes each) and counts them on the host: counting is exact wherever it is done.
+A matrix is a C-contiguous array on the device and stays there between operations; only vectors
+pass to and from the host, and the histograms of codes, as long as there are different codes.
 
 An operation launches its kernels one after the other on the default stream and waits for none of
 them: neither for a column of a cancellation nor for a panel of a factorisation. Only what is
@@ -15,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..reference import histogram
 from ..reference.codebooks import Codebook
 from ..reference.histogram import ColumnHistograms
 from ..reference.operations import Matrix
@@ -39,6 +37,7 @@ class NumbaCudaOperations:
             numba_cuda_checks,
             numba_cuda_elements,
             numba_cuda_hadamard,
+            numba_cuda_histogram,
             numba_cuda_launch,
             numba_cuda_meter,
             numba_cuda_moves,
@@ -51,6 +50,7 @@ class NumbaCudaOperations:
         self._checks = numba_cuda_checks
         self._elements = numba_cuda_elements
         self._hadamards = numba_cuda_hadamard
+        self._histograms = numba_cuda_histogram
         self._launch = numba_cuda_launch
         self._moves = numba_cuda_moves
         self._products = numba_cuda_products
@@ -147,7 +147,7 @@ class NumbaCudaOperations:
         return self._checks.row_extrema(matrix, start, stop)
 
     def column_histograms(self, codes: Matrix) -> ColumnHistograms:
-        return histogram.column_histograms(codes.copy_to_host())
+        return self._histograms.column_histograms(codes)
 
     # Linear algebra ----------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ from .numba_cuda_launch import (
 )
 from .numba_cuda_moves import zeros
 
+APART = (TILE, TILE + 1)  # else the numbers of a column would share a bank of the memory
+
 
 def _chain(
     dtype: Any,
@@ -59,8 +61,8 @@ def _chain(
         begin: int,
         end: int,
     ) -> None:
-        left_tile = cuda.shared.array((TILE, TILE), number)
-        right_tile = cuda.shared.array((TILE, TILE), number)
+        left_tile = cuda.shared.array(APART, number)
+        right_tile = cuda.shared.array(APART, number)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
         across = (end_column - first_column + TILE - 1) // TILE
         top = first_row + cuda.blockIdx.x // across * TILE

@@ -30,6 +30,8 @@ from .numba_cuda_launch import (
 from .numba_cuda_moves import convert, take
 from .numba_cuda_products import update
 
+APART = (PANEL, PANEL + 1)  # else the numbers of a column would share a bank of the memory
+
 
 @kernels_for(*FLOATS)
 def _kernels(dtype: Any) -> SimpleNamespace:
@@ -48,7 +50,7 @@ def _kernels(dtype: Any) -> SimpleNamespace:
     @kernel(matrix, integer, integer, places, vector)
     def factor_block(L: Any, first: int, end: int, pivot: Any, refused: Any) -> None:
         """The diagonal block, by one block of threads; the first pivot refused is noted."""
-        block = cuda.shared.array((PANEL, PANEL), number)
+        block = cuda.shared.array(APART, number)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
         width = end - first
         for i in range(y, width, GROUP):
@@ -76,7 +78,7 @@ def _kernels(dtype: Any) -> SimpleNamespace:
 
     @kernel(matrix, matrix, *[integer] * 3)
     def solve_panel(X: Any, L: Any, first_row: int, first: int, end: int) -> None:
-        triangle = cuda.shared.array((PANEL, PANEL), number)
+        triangle = cuda.shared.array(APART, number)
         solved = cuda.shared.array((GROUP, PANEL), number)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
         row = first_row + cuda.blockIdx.x * GROUP + y
@@ -99,7 +101,7 @@ def _kernels(dtype: Any) -> SimpleNamespace:
 
     @kernel(matrix, matrix, integer, integer)
     def solve_panel_reversed(X: Any, L: Any, first: int, end: int) -> None:
-        triangle = cuda.shared.array((PANEL, PANEL), number)
+        triangle = cuda.shared.array(APART, number)
         solved = cuda.shared.array((GROUP, PANEL), number)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
         row = cuda.blockIdx.x * GROUP + y

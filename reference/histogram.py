@@ -30,11 +30,12 @@ and 7 once.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .errors import BadInput
 
@@ -92,6 +93,15 @@ def run_lengths(
     return first, np.append(first[1:], len(sorted_values))[: len(first)] - first
 
 
+def check_codes(shape: Sequence[int], dtype: DTypeLike) -> None:
+    """Raises BadInput for what is no matrix of codes."""
+    if len(shape) != 2 or dtype != np.int32 or shape[0] == 0:
+        raise BadInput(
+            f"codes must be an int32 matrix with at least one row, got {np.dtype(dtype)} "
+            f"of shape {tuple(shape)}"
+        )
+
+
 def column_histograms(codes: NDArray[np.int32]) -> ColumnHistograms:
     """Counts the codes of each column. Exact; O(a·n·log a) time whatever the range of the codes.
 
@@ -101,11 +111,7 @@ def column_histograms(codes: NDArray[np.int32]) -> ColumnHistograms:
     Raises:
         BadInput: another dtype or shape.
     """
-    if codes.ndim != 2 or codes.dtype != np.int32 or len(codes) == 0:
-        raise BadInput(
-            f"codes must be an int32 matrix with at least one row, got {codes.dtype} "
-            f"of shape {codes.shape}"
-        )
+    check_codes(codes.shape, codes.dtype)
     rows, columns = codes.shape
     by_column = codes.T.copy()
     by_column.sort(axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,15 @@ def test_every_kernel_is_known_to_the_host():
         assert set(kernel_names(KERNELS / f"{source}.cu")) == set(kernels)
 
 
+def test_large_blocks_are_promised_to_the_compiler():
+    """A kernel may take 255 registers, and then only 256 threads fit: it has to know of more."""
+    for source, kernels in SOURCES.items():
+        text = (KERNELS / f"{source}.cu").read_text("utf-8")
+        for kernel, block in kernels.items():
+            bounded = re.search(rf"__launch_bounds__\([^)]*\) void {kernel}\(", text) is not None
+            assert bounded == (np.prod(block) > 256), kernel
+
+
 @needs_toolkit
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", SOURCES)
@@ -42,6 +53,7 @@ def test_no_contraction(source, dtype, tmp_path):
     ptx = to_ptx(TOOLKIT, KERNELS / f"{source}.cu", [*EXACT, *DTYPES[dtype]], path)
     assert all(f".entry {kernel}(" in ptx for kernel in SOURCES[source])
     assert faults_in_ptx(ptx) == []
+    assert ".local" not in ptx  # everything that a thread holds is in registers
     assert contracted_sections(TOOLKIT, path, tmp_path) == []
     code = code_sections((tmp_path / f"{source}-true.cubin").read_bytes())
     assert set(code) == {f".text.{kernel}" for kernel in SOURCES[source]}

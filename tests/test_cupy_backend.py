@@ -28,6 +28,7 @@ from waterlevel.validate.golden.case import load_index
 from waterlevel.validate.judgement import judge, run_case
 from waterlevel.validate.probes import probe
 
+from .helpers.codebooks import far_grid
 from .helpers.cuda_shim import CpuDevice, fits_any_device, operations_on_cpu
 from .helpers.inputs import bell, lower, positive_definite, same_bits
 
@@ -74,6 +75,19 @@ def test_probes(cuda):
     findings = probe(cuda[0])
     assert len(findings) > 100
     assert [finding.message for finding in findings if not finding.passed] == []
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_zero_points_at_the_ends_of_int32(cuda, dtype):
+    found = []
+    for operations in (NUMPY, cuda[0]):
+        target = operations.from_host(bell(1, (20, 30), dtype), dtype)
+        codes = operations.zeros(20, 30, np.int32)
+        operations.sic(target, codes, None, far_grid(20, 30, dtype), 0, 30)
+        found.append((operations.to_host(target), operations.to_host(codes)))
+    for part, expected in zip(found[1], found[0], strict=True):
+        same_bits(part, expected)
+    assert np.abs(found[0][0]).max() == 2.0**30
 
 
 # The host enqueues -------------------------------------------------------------------------------
@@ -167,17 +181,42 @@ def test_grids_fit_every_device():
 # Without a GPU -----------------------------------------------------------------------------------
 
 
-class FakeArray:
-    """What `cupy.empty(size, uint8)` is, in the memory of a `CpuDevice`."""
+class FakeStream:
+    """The default stream, to be entered; what is enqueued is done when somebody waits for it."""
 
-    def __init__(self, device, size, clear=False):
+    def __init__(self):
+        self.entered = 0
+        self.enqueued = []
+
+    def __enter__(self):
+        self.entered += 1
+
+    def __exit__(self, *reason):
+        self.entered -= 1
+
+    def synchronize(self):
+        for work in self.enqueued:
+            work()
+        self.enqueued.clear()
+
+
+class FakeArray:
+    """What `cupy.empty(size, uint8)` is, in the memory of a `CpuDevice`.
+
+    `set` copies late, as the copy of a device may: from the array as it is then.
+    """
+
+    def __init__(self, device, stream, size, clear=False):
         self._buffer, address = device.allocate(size, clear)
+        self._stream = stream
         self.data = types.SimpleNamespace(ptr=address)
 
     def set(self, array):
-        self._buffer.content[:] = array
+        assert self._stream.entered
+        self._stream.enqueued.append(lambda: np.copyto(self._buffer.content, array))
 
     def get(self):
+        assert self._stream.entered
         return self._buffer.content.copy()
 
 
@@ -214,17 +253,21 @@ class FakeCupy(types.ModuleType):
         self.cuda.driver = types.SimpleNamespace(CUDADriverError=driver_error)
         self.cuda.memory = types.SimpleNamespace(OutOfMemoryError=out_of_memory)
         self.cuda.Device = lambda: types.SimpleNamespace(compute_capability="90")
-        self.empty = lambda size, dtype: FakeArray(device, size)
-        self.zeros = lambda size, dtype: FakeArray(device, size, clear=True)
+        stream = FakeStream()
+        self.cuda.Stream = types.SimpleNamespace(null=stream)
+        self.empty = lambda size, dtype: FakeArray(device, stream, size)
+        self.zeros = lambda size, dtype: FakeArray(device, stream, size, clear=True)
 
     def RawModule(self, path):
         source, dtype, *_ = path.rpartition("/")[2].split("-")
         assert cuda_compiler.Path(path).read_text() == f"{source}.cu"
 
         def get_function(kernel):
-            return lambda grid, block, arguments: self._device.launch(
-                source, kernel, np.dtype(dtype), grid, block, [arguments]
-            )
+            def enqueue(grid, block, arguments):
+                assert self.cuda.Stream.null.entered
+                self._device.launch(source, kernel, np.dtype(dtype), grid, block, [arguments])
+
+            return enqueue
 
         return types.SimpleNamespace(get_function=get_function)
 

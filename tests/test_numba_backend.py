@@ -24,7 +24,7 @@ from waterlevel.reference.errors import CodeOverflow, NotPositiveDefinite
 from waterlevel.reference.formats import FORMATS
 from waterlevel.reference.numpy_operations import NUMPY
 
-from .helpers.codebooks import KINDS, codebooks
+from .helpers.codebooks import KINDS, codebooks, far_grid
 from .helpers.inputs import (
     FLOATS,
     bell,
@@ -201,6 +201,11 @@ def test_sic_on_threads(which, shape, dtype, threads):
     L = lower(5, n, dtype)
     codebook, _ = codebooks(7, rows, np.diag(L))[which]
     cancel(bell(6, shape, dtype), L, codebook, 0, n)
+
+
+@every_dtype
+def test_zero_points_at_the_ends_of_int32(dtype):
+    cancel(bell(1, (20, 30), dtype), None, far_grid(20, 30, dtype), 0, 30)
 
 
 @pytest.mark.parametrize("name", list(FORMATS))

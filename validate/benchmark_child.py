@@ -83,15 +83,24 @@ def _placed(operations: Operations, inputs: Inputs) -> Placed:
     return Placed(inputs, lambda matrix: operations.from_host(matrix, matrix.dtype))
 
 
-def _library(row: Row, inputs: Inputs, meter: DeviceMeter | None) -> Callable[[], object] | None:
-    """The inexact equivalent, on the same machine or device; None if it takes what is missing."""
+def _others(
+    name: str, inputs: Inputs, meter: DeviceMeter | None, with_peers: bool
+) -> dict[str, Callable[[], object]]:
+    """What to compare with, on the same machine or device, as far as it is installed.
+
+    "library" is the inexact equivalent, the others are peers.
+    """
+    row = ROWS[name]
     if meter is None:
-        return lambda: row.library(inputs)
+        return {
+            "library": lambda: row.library(inputs),
+            **(peers(name, inputs) if with_peers else {}),
+        }
     xp = meter.arrays()
     if xp is None:
-        return None
+        return {}
     placed = Placed(inputs, xp.asarray)
-    return lambda: row.eager(xp, placed)
+    return {"library": lambda: row.eager(xp, placed)}
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +117,10 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     def probe() -> float | None:
         return _probe(dtype, threads) if meter is None else meter.subtraction_rate(dtype)
 
-    row.ours(operations, _placed(operations, Inputs(SMALL, SMALL, dtype)))  # compiles
+    small, with_peers = Inputs(SMALL, SMALL, dtype), columns <= PEER_COLUMNS
+    row.ours(operations, _placed(operations, small))  # compiles
+    for other in _others(job["row"], small, meter, with_peers).values():
+        other()  # so does an array module on a device
     probe()
     inputs = Inputs(rows, columns, dtype)
     placed = _placed(operations, inputs)
@@ -120,10 +132,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     found, memory = memory_of(run) if meter is None else meter.memory(run)
     pairs = row.pairs(rows, columns)
-    others = {"library": _library(row, inputs, meter)}
-    if meter is None and columns <= PEER_COLUMNS:
-        others |= peers(job["row"], inputs)
-    others = {name: other for name, other in others.items() if other is not None}
+    others = _others(job["row"], inputs, meter, with_peers)
     first = {name: clock(other) for name, other in others.items()}
     times: dict[str, list[float]] = {"ours": [], **{name: [] for name in others}}
     probes = [probe()]

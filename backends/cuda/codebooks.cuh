@@ -36,6 +36,11 @@ struct Codes {
     }
 };
 
+// q - zero, which wraps around as integers of NumPy do.
+__device__ inline int difference(int code, int zero) {
+    return static_cast<int>(static_cast<unsigned>(code) - static_cast<unsigned>(zero));
+}
+
 // clamp(rint(v/s) + zero, 0, maximum); what is not finite stays so.
 __device__ inline real affine_level(real v, real scale, int zero, integer maximum) {
     const real level = add(nearest_integer(divide(v, scale)), static_cast<real>(zero));
@@ -86,7 +91,7 @@ struct AffineGrid {
         const integer at = row * groups + group[codes.first_column - place];
         const real level = affine_level(divide(y, diagonal), scale[at], zero[at], maximum);
         const int code = codes.write_level(row, place, level);
-        return multiply(scale[at], static_cast<real>(code - zero[at]));
+        return multiply(scale[at], static_cast<real>(difference(code, zero[at])));
     }
 };
 

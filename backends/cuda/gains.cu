@@ -14,11 +14,10 @@
 #include "codebooks.cuh"
 #include "trees.cuh"
 
-extern "C" __global__ void gain_column(real *panel, integer rows, const real *l, integer to,
-                                       integer from, int *codes, integer code_stride,
-                                       integer first_column, integer *overflow_column,
-                                       real *overflow_value, real step, const real *spacing,
-                                       real *gains, real *sums, integer columns, integer opening) {
+extern "C" __global__ __launch_bounds__(CHUNK) void gain_column(
+    real *panel, integer rows, const real *l, integer to, integer from, int *codes,
+    integer code_stride, integer first_column, integer *overflow_column, real *overflow_value,
+    real step, const real *spacing, real *gains, real *sums, integer columns, integer opening) {
     const integer row = thread_number(), chunks = gridDim.x, closing = opening - 1;
     const Codes written{codes, code_stride, first_column, overflow_column, overflow_value};
 

@@ -103,9 +103,9 @@ extern "C" __global__ void float_panel(real *y, integer row_stride, integer step
 
 // The Cholesky factor of the block on the diagonal, by one block of 32×32 threads. The first pivot
 // that is not positive and finite is noted; what is computed after it is nobody's result.
-extern "C" __global__ void factor_block(real *h, integer row_stride, integer columns,
-                                        integer first_column, integer *failed_pivot,
-                                        real *failed_value) {
+extern "C" __global__ __launch_bounds__(PANEL * PANEL) void factor_block(
+    real *h, integer row_stride, integer columns, integer first_column, integer *failed_pivot,
+    real *failed_value) {
     __shared__ real block[PANEL][PANEL + 1];
     const int i = threadIdx.y, j = threadIdx.x;
     const bool mine = i < columns && j <= i;

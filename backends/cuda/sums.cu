@@ -2,16 +2,17 @@
 #include "codebooks.cuh"
 #include "trees.cuh"
 
-extern "C" __global__ void row_inner(real *sums, const real *left, const real *right,
-                                     integer columns) {
+extern "C" __global__ __launch_bounds__(CHUNK) void row_inner(
+    real *sums, const real *left, const real *right, integer columns) {
     const real *a = left + blockIdx.x * columns, *b = right + blockIdx.x * columns;
     const real sum = tree_sum(columns, [=](integer j) { return multiply(a[j], b[j]); });
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 // Σ d·d·√d, d = |s·(q - zero) - x|, with q the code of x on the affine grid of its row.
-extern "C" __global__ void grid_error(real *sums, const real *matrix, integer columns,
-                                      const real *scales, const int *zeros, integer maximum) {
+extern "C" __global__ __launch_bounds__(CHUNK) void grid_error(
+    real *sums, const real *matrix, integer columns, const real *scales, const int *zeros,
+    integer maximum) {
     const real *x = matrix + blockIdx.x * columns, scale = scales[blockIdx.x];
     const int zero = zeros[blockIdx.x];
     const real sum = tree_sum(columns, [=](integer j) {
@@ -27,6 +28,17 @@ extern "C" __global__ void grid_error(real *sums, const real *matrix, integer co
 // one column, 16 apart, so that all folds but the last four stay in its registers.
 constexpr int WIDTH = 32, LANES = 16, HELD = CHUNK / LANES;
 
+// Recursion instead of a loop, which the compiler would not unroll in full: numbers at an index that
+// it does not know cannot stay in registers.
+template <int COUNT>
+__device__ inline void fold_held(real (&held)[HELD]) {
+    if constexpr (COUNT > 0) {
+#pragma unroll
+        for (int s = 0; s < COUNT; ++s) held[s] = add(held[s], held[s + COUNT]);
+        fold_held<COUNT / 2>(held);
+    }
+}
+
 template <typename Number>
 __device__ void fold_columns(real *sums, integer rows, integer columns, Number number) {
     __shared__ real lanes[LANES][WIDTH];
@@ -39,10 +51,7 @@ __device__ void fold_columns(real *sums, integer rows, integer columns, Number n
         const integer i = top + lane + LANES * s;
         held[s] = i < rows && j < columns ? number(i * columns + j) : real(0);
     }
-#pragma unroll
-    for (int width = HELD / 2; width > 0; width /= 2)
-#pragma unroll
-        for (int s = 0; s < width; ++s) held[s] = add(held[s], held[s + width]);
+    fold_held<HELD / 2>(held);
     lanes[lane][x] = held[0];
     __syncthreads();
     for (int width = LANES / 2; width > 0; width /= 2) {
@@ -52,12 +61,12 @@ __device__ void fold_columns(real *sums, integer rows, integer columns, Number n
     if (lane == 0 && j < columns) sums[blockIdx.y * columns + j] = lanes[0][x];
 }
 
-extern "C" __global__ void fold_column_products(real *sums, const real *left, const real *right,
-                                                integer rows, integer columns) {
+extern "C" __global__ __launch_bounds__(WIDTH * LANES) void fold_column_products(
+    real *sums, const real *left, const real *right, integer rows, integer columns) {
     fold_columns(sums, rows, columns, [=](integer e) { return multiply(left[e], right[e]); });
 }
 
-extern "C" __global__ void fold_column_sums(real *sums, const real *values, integer rows,
-                                            integer columns) {
+extern "C" __global__ __launch_bounds__(WIDTH * LANES) void fold_column_sums(
+    real *sums, const real *values, integer rows, integer columns) {
     fold_columns(sums, rows, columns, [=](integer e) { return values[e]; });
 }

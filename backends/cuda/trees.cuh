@@ -21,11 +21,11 @@ __device__ inline real fold(real mine) {
 }
 
 // The sum of number(0) … number(count - 1), count ≤ 512³: chunks, chunks of their sums, and so on.
-// A level that has a single sum is folded all the same.
 template <typename Number>
 __device__ real tree_sum(integer count, Number number) {
     __shared__ real sums[CHUNK], sums_of_sums[CHUNK];
     const int thread = threadIdx.x;
+    if (count <= CHUNK) return add(fold(thread < count ? number(thread) : real(0)), real(0));
     const integer chunks = (count + CHUNK - 1) / CHUNK;
     const integer groups = (chunks + CHUNK - 1) / CHUNK;
     for (integer group = 0; group < groups; ++group) {

@@ -66,4 +66,10 @@ def codebooks(key: int, rows: int, diagonal: NDArray):
     }
 
 
+def far_grid(rows: int, columns: int, dtype) -> AffineGrid:
+    """Zero points at the ends of int32: q - zero wraps around."""
+    zero = np.resize(np.array([-(2**31), 2**31 - 1, 1 - 2**31], np.int32), (rows, 1))
+    return AffineGrid(np.full((rows, 1), 0.5, dtype), zero, np.zeros(columns, np.int64), 15)
+
+
 KINDS = ("uniform", "scaled", "unscaled", "affine", "float")

@@ -21,7 +21,7 @@ from waterlevel.reference.numpy_operations import NUMPY
 from waterlevel.validate.golden.case import Index, load_index
 from waterlevel.validate.golden.check import check_case
 
-from .codebooks import KINDS, codebooks
+from .codebooks import KINDS, codebooks, far_grid
 from .inputs import FLAVOURS, FLOATS, bell, integers, lower, numbers, positive_definite, same_bits
 from .simulated_sharing import share_safely
 
@@ -196,8 +196,9 @@ def sums(dtype) -> Iterator[tuple]:
     long = bell(5, (1, 1100), dtype)
     yield "row_inner", long, np.ones_like(long)
     yield "column_inner", long.T.copy(), long.T.copy()
-    for largest in (1, 2**31 - 1):
-        yield "column_histograms", integers(6, -largest, largest, 9, 4).astype(np.int32)
+    for largest, rows, columns in ((1, 9, 4), (2**31 - 1, 8, 3), (2, 1, 5), (1, 3, 0), (0, 7, 1)):
+        yield "column_histograms", integers(6, -largest, largest, rows, columns).astype(np.int32)
+    yield "column_histograms", np.array([[2**31 - 1], [-(2**31)], [2**31 - 1]], np.int32)
 
 
 def transforms(dtype) -> Iterator[tuple]:
@@ -219,6 +220,7 @@ def cancellations(dtype) -> Iterator[tuple]:
         Y = bell(4, (rows, n), dtype)
         yield cancel(Y, L, codebook, 0, n)
         yield cancel(Y, None, codebook, 0, n)
+    yield cancel(Y, None, far_grid(len(Y), Y.shape[1], dtype), 0, Y.shape[1])
     many = bell(3, (600, 2), dtype)  # more rows than one chunk of a sum holds
     yield cancel(many, lower(3, 2, dtype), ScaledLattice(0.3, np.ones(2, dtype), True), 0, 2)
     for form in FORMATS.values():

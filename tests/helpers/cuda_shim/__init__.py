@@ -38,7 +38,7 @@ def fits_any_device(grid: tuple[int, ...], block: tuple[int, ...]) -> bool:
 
 def kernel_names(path: Path) -> list[str]:
     """The kernels that a .cu file defines."""
-    return re.findall(r'extern "C" __global__ void (\w+)\(', path.read_text("utf-8"))
+    return re.findall(r'extern "C" __global__ .*?void (\w+)\(', path.read_text("utf-8"))
 
 
 def program(sources: list[Path], headers: list[Path]) -> str:

@@ -23,6 +23,7 @@ inline Place threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
 #define __device__
 #define __shared__ static
+#define __launch_bounds__(threads)
 
 inline double __dmul_rn(double x, double y) { return x * y; }
 inline double __dadd_rn(double x, double y) { return x + y; }
