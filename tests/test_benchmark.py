@@ -284,6 +284,28 @@ def test_other_bits_are_refused_and_other_rows_told(capsys, tmp_path):
     assert "other bits than the oracle" in said.err
 
 
+def test_what_was_measured_before_an_interruption_is_kept(capsys, monkeypatch, tmp_path):
+    left = [3]
+
+    def measure(job, measure=benchmark.measure):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return measure(job)
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    report = tmp_path / "bench.json"
+    options = ("--dtype", "float32", "--only", "core", "--backend", "numpy", "--json", str(report))
+    code, said = bench(capsys, *options)
+    assert code == 130
+    assert said.err == "interrupted: 3 of 6 rows are not measured\n"
+    assert said.out.count("WaterSIC core") == 3
+    assert len(json.loads(report.read_text())["rows"]) == 3
+    left[0] = 0
+    code, said = bench(capsys, *options[:-2])
+    assert (code, said.out) == (130, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -93,6 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON; exit code 0, or 2 if a row could not be measured.
 
+    An interruption ends the measuring. What was measured until then is printed and written.
+
     Raises:
         WaterlevelError, OSError: options that make no sense, a backend that is not there.
     """
@@ -135,9 +137,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(text(report))
     if choice.instead:
         print(f"Computed on {choice.backend.name}, because {one_line(choice.instead)}.")
+    interrupted = len(jobs) - len(found) - len(failed)
+    if interrupted:
+        print(f"interrupted: {interrupted} of {len(jobs)} rows are not measured", file=sys.stderr)
     for job in failed:
         where = f"{job['row']}, {job['rows']}×{job['columns']} {job['dtype']}"
         print(f"{where} could not be measured: {job['reason']}", file=sys.stderr)
+    if interrupted:
+        raise KeyboardInterrupt
     return 2 if failed else 0
 
 
@@ -174,7 +181,10 @@ def _cores() -> int:
 
 
 def measure_all(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Jobs with what was measured, and jobs with the reason why nothing was; progress is shown."""
+    """Jobs with what was measured, and jobs with the reason why nothing was; progress is shown.
+
+    After an interruption the other jobs are in neither list.
+    """
     bar = tqdm(
         jobs, desc="bench", unit="row", leave=False, disable=None, file=sys.stderr
     )  # disable=None: no bar where standard error is not a terminal
@@ -185,6 +195,8 @@ def measure_all(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[dict[st
             found.append({**asdict(job), **measure(job)})
         except WaterlevelError as error:
             failed.append({**asdict(job), "reason": str(error)})
+        except KeyboardInterrupt:
+            break
     return found, failed
 
 
