@@ -1,4 +1,4 @@
-"""How this backend compiles: the decorators of its kernels, and the loop that is shared by threads.
+"""How this backend compiles: the decorators of its kernels.
 
 Division by zero follows IEEE 754, nothing may be reordered or fused, compiled code is kept on disk.
 Numba compiles a kernel for the types of its arguments at its first call: every combination of types

@@ -1,7 +1,7 @@
 """The operations on an NVIDIA GPU by kernels of `numba.cuda`: the bits of the NumPy oracle.
 
 A matrix is a C-contiguous array on the device and stays there between operations; only vectors
-pass to and from the host, and the histograms of codes, as long as there are different codes.
+pass to and from the host, and histograms, with an entry for each code that occurs in a column.
 
 An operation launches its kernels one after the other on the default stream and waits for none of
 them: neither for a column of a cancellation nor for a panel of a factorisation. Only what is

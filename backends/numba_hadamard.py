@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .numba_compiler import Array, serial, task
-from .numba_threads import share
-
-ROWS = 16  # that share a buffer
+from .numba_threads import ROWS_OF_TASK, share
 
 
 @serial
@@ -53,7 +51,7 @@ def mix_rows(
     buffers: Array,
 ) -> None:
     """Some rows, which share a buffer, in place."""
-    for i in range(block * ROWS, min(len(matrix), (block + 1) * ROWS)):
+    for i in range(block * ROWS_OF_TASK, min(len(matrix), (block + 1) * ROWS_OF_TASK)):
         row = matrix[i]
         _butterflies(row, length)
         if len(base) > 1:
@@ -65,6 +63,6 @@ def mix_rows(
 def hadamard(matrix: NDArray, base: NDArray[np.int8]) -> NDArray:
     """A·(H_m ⊗ H_(2^p)): `hadamard.hadamard`."""
     mixed, (rows, n) = matrix.copy(), matrix.shape
-    blocks = -(-rows // ROWS)
+    blocks = -(-rows // ROWS_OF_TASK)
     share(mix_rows, blocks, mixed, n // len(base), base, np.empty((blocks, n), matrix.dtype))
     return mixed

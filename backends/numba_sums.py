@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from ..reference.sums import CHUNK
 from .numba_compiler import Array, entry, serial, task
 from .numba_packing import flat
-from .numba_threads import share
+from .numba_threads import ROWS_OF_TASK, share
 from .numba_trees import fold, fold_partials
 
 WIDTH = 32  # sums formed side by side: some cache lines of each row
-ROWS = 16  # that share a buffer
 
 
 @entry
@@ -115,7 +114,7 @@ def grid_errors(
     partials: Array,
 ) -> None:
     """Those of some rows, which share a buffer."""
-    for row in range(block * ROWS, min(len(matrix), (block + 1) * ROWS)):
+    for row in range(block * ROWS_OF_TASK, min(len(matrix), (block + 1) * ROWS_OF_TASK)):
         errors[row] = _grid_error(
             matrix, row, scale[row], zero[row], maximum, buffers[block], partials[block]
         )
@@ -124,7 +123,7 @@ def grid_errors(
 def grid_error(matrix: NDArray, scale: NDArray, zero: NDArray[np.int32], maximum: int) -> NDArray:
     """Σ_j d·d·√d, d = |s·(q - zero) - x|, of each row."""
     (rows, n), dtype = matrix.shape, matrix.dtype
-    blocks, errors = -(-rows // ROWS), np.empty(rows, dtype)
+    blocks, errors = -(-rows // ROWS_OF_TASK), np.empty(rows, dtype)
     buffers, partials = np.empty((blocks, CHUNK), dtype), np.zeros((blocks, n // CHUNK + 1), dtype)
     grid = scale, zero, dtype.type(maximum)
     share(grid_errors, blocks, matrix, *grid, errors, buffers, partials)

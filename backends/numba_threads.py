@@ -1,7 +1,7 @@
 """The loop that threads share: a task is called for t = 0, 1, …, count - 1, in any order.
 
 A task is a kernel whose first argument is t. What it writes for one t no other t may touch. It
-raises nothing, and so allocates nothing: nobody would hear of it.
+raises nothing, and so allocates nothing: an exception would only be printed, and the loop go on.
 
 Numba optimises the code in a parallel loop three times over, and all that it calls along with it,
 which made up half of what one waited for at the first call. So there is one parallel loop in this
@@ -21,12 +21,15 @@ from .numba_tiles import intrinsic, ir, types
 
 # OpenMP's threads would wait by spinning, which takes the processor from the very thread they wait
 # for as soon as another program runs: short parallel loops were seen to last 500 times as long. To
-# sleep at once costs some 50 µs to be woken. So GNU's spin for about as long, and then sleep.
+# sleep at once costs some 50 µs to be woken. So GNU's spin for about as long, and then sleep. This
+# holds for all of OpenMP in this process, unless the variables were set before.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _numba: Any = import_module("numba")
 prange, typeof = _numba.prange, _numba.typeof
+
+ROWS_OF_TASK = 16  # where rows are cheap, and need a buffer
 
 
 @intrinsic
@@ -57,8 +60,7 @@ _addresses: dict[tuple[Any, ...], int] = {}
 def _kind(argument: Any) -> Any:
     """What decides its type, at a hundredth of the time that Numba takes to tell the type."""
     if isinstance(argument, np.ndarray):
-        flags = argument.flags
-        return argument.dtype, argument.ndim, flags.c_contiguous, flags.writeable
+        return argument.dtype, argument.ndim, argument.flags.num
     return type(argument)
 
 
@@ -68,7 +70,9 @@ def _address(task: Any, arguments: tuple[Any, ...]) -> int:
     if key not in _addresses:
         compiled = task.get_compile_result(types.void(types.int64, *map(typeof, arguments)))
         name = compiled.fndesc.llvm_cfunc_wrapper_name
-        _addresses[key] = compiled.library.get_pointer_to_function(name)
+        address = compiled.library.get_pointer_to_function(name)
+        assert address, f"{task} is not compiled as a task"
+        _addresses[key] = address
     return _addresses[key]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from waterlevel.reference.errors import WaterlevelError
-from waterlevel.validate import block_updated, eager, peers
+from waterlevel.validate import benchmark_child, block_updated, eager, peers
 from waterlevel.validate.benchmark_rows import MAXIMUM, ROWS, STEP, Inputs, Placed
 from waterlevel.validate.command_line import main
 
@@ -32,7 +33,8 @@ def test_a_peer_does_what_it_is_timed_for(name, row, dtype):
     weight, covariance = inputs.weight.copy(), inputs.covariance.copy()
     run = peers.PEERS[name](row, inputs)
     if run is None:
-        assert (name, row, dtype) != ("llmcompressor", "GPTQ core", "float32")
+        assert name == "llmcompressor"
+        assert (row, dtype) != ("GPTQ core", "float32")
         return
     expected = codes(row, inputs)
     for _ in range(2):  # a second run gets the same inputs
@@ -83,14 +85,40 @@ def test_peers_have_a_table_of_their_own(capsys, monkeypatch, tmp_path):
     )
     monkeypatch.setenv("PYTHONPATH", str(site))
     report = tmp_path / "bench.json"
-    arguments = ("--sizes", "24", "--dtype", "float64", "--only", "core", "--backend", "numpy")
-    assert main(["bench", *arguments, "--repetitions", "1", "--json", str(report)]) == 0
+    arguments = ("--sizes", "24", "--dtype", "float64", "--only", "GPTQ", "--backend", "numpy")
+    assert main(["bench", *arguments, "--repetitions", "2", "--json", str(report)]) == 0
     said = capsys.readouterr()
     name = f"numpy {np.__version__}"
     assert f"× {name}" in said.out
     assert max(len(line) for line in said.out.splitlines()[1:]) <= 100
     rows = json.loads(report.read_text())["rows"]
-    assert len(rows) == 6
+    assert len(rows) == 3
     for row in rows:
-        own, other = row["all_seconds"]["ours"], row["all_seconds"][name]
-        assert row["times_peers"] == {name: other[0] / own[0]}
+        own, others = row["all_seconds"]["ours"], row["all_seconds"][name]
+        assert len(own) == len(others) == 2
+        ratio = (others[0] / own[0] + others[1] / own[1]) / 2
+        assert math.isclose(row["times_peers"][name], ratio)
+
+
+def test_a_slow_peer_is_measured_once_and_with_many_columns_not_at_all(monkeypatch):
+    calls = []
+    given = {"numpy": lambda row, inputs: lambda: calls.append(inputs.rows)}
+    monkeypatch.setattr(peers, "PEERS", given)
+    job = {"row": "Cholesky", "rows": 30, "columns": 30, "dtype": "float64"}
+    job |= {"backend": "numpy", "threads": 1, "repetitions": 3}
+    for patience, times in ((0, 1), (60, 4)):
+        monkeypatch.setattr(benchmark_child, "PATIENCE", patience)
+        calls.clear()
+        found = benchmark_child.measure(job)
+        assert calls.count(30) == times
+        own, other = found["all_seconds"]["ours"], found["all_seconds"][f"numpy {np.__version__}"]
+        assert (len(own), len(other)) == (3, max(1, times - 1))
+        assert len(found["all_seconds"]["library"]) == 3
+        ratio = found["times_peers"][f"numpy {np.__version__}"]
+        assert min(other) / max(own) <= ratio <= max(other) / min(own)
+    monkeypatch.setattr(benchmark_child, "PEER_COLUMNS", 29)
+    calls.clear()
+    found = benchmark_child.measure(job)
+    assert calls == []
+    assert found["times_peers"] == {}
+    assert found["times_library"] > 0

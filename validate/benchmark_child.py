@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ from .peers import peers
 SMALL = 40  # of the layer on which everything is compiled
 ORACLE_PAIRS = 1.2e9  # beyond, the oracle takes minutes
 PEER_COLUMNS = 2048  # and a loop over columns
-PATIENCE = 5.0  # seconds; what takes longer is measured once
+PATIENCE = 5.0  # seconds; a peer that takes longer is measured once
 MEGABYTE = 1e6
 
 Result = TypeVar("Result")
@@ -133,24 +134,28 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     found, memory = memory_of(run) if meter is None else meter.memory(run)
     pairs = row.pairs(rows, columns)
     others = _others(job["row"], inputs, meter, with_peers)
-    first = {name: clock(other) for name, other in others.items()}
     times: dict[str, list[float]] = {"ours": [], **{name: [] for name in others}}
+    for name, other in list(others.items()):
+        first = clock(other)
+        if name != "library" and first > PATIENCE:
+            times[name].append(first)
+            del others[name]
     probes = [probe()]
     for _ in range(job["repetitions"]):
         times["ours"].append(clock(run))
         probes.append(probe())
         for name, other in others.items():
-            again = first[name] < PATIENCE
-            times[name].append(clock(other) if again else first[name])
-    time_taken = median(times["ours"])
+            times[name].append(clock(other))
+    own = times.pop("ours")
+    time_taken = median(own)
     shares = [
         pairs / taken / ((one + other) / 2)
-        for taken, one, other in zip(times["ours"], probes, probes[1:], strict=False)
+        for taken, one, other in zip(own, probes, probes[1:], strict=False)
         if one and other
     ]
     ratios = {
-        name: median(other / own for own, other in zip(times["ours"], times[name], strict=True))
-        for name in others
+        name: median(b / a for a, b in zip(own, cycle(taken), strict=False))
+        for name, taken in times.items()
     }
     traffic = row.numbers(rows, columns) * np.dtype(dtype).itemsize / time_taken
     return {
@@ -162,7 +167,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "times_library": ratios.pop("library", None),
         "times_peers": ratios,
         "times_oracle": _against_oracle(row, operations, inputs, found, time_taken, pairs),
-        "all_seconds": times,
+        "all_seconds": {"ours": own, **times},
         "probes": probes,
     }
 

@@ -164,7 +164,7 @@ ROWS = {
     ),
     "product W L": Row(
         lambda operations, placed: (operations.matmul(placed.weight, placed.factor),),
-        lambda inputs: inputs.weight @ inputs.factor,
+        lambda inputs: block_updated.product(inputs.weight, inputs.factor),
         lambda xp, placed: placed.weight @ placed.factor,
         needs=("weight", "factor"),
         pairs=lambda rows, columns: rows * columns * (columns + 1) / 2,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import get_blas_funcs
 
 PANEL, BLOCK = 128, 16
 Decide = Callable[[NDArray, int], tuple[NDArray, NDArray]]  # (codes, values) of a column y_k
@@ -32,6 +33,13 @@ def sic(target: NDArray, codes: NDArray[np.int32], factor: NDArray, decide: Deci
             panel[:, : block - first] -= decided @ factor[block:block_end, first:block]
         target[:, first:end] = panel
         target[:, :first] -= panel @ factor[first:end, :first]
+
+
+def product(weight: NDArray, factor: NDArray) -> NDArray:
+    """W L, by the product that leaves out the zeros of L."""
+    (trmm,) = get_blas_funcs(("trmm",), (weight, factor))
+    # BLAS counts by columns, so it sees the transposes: Lᵀ, which is upper triangular, times Wᵀ.
+    return np.ascontiguousarray(trmm(1.0, factor.T, weight.T, side=0, lower=0).T)
 
 
 def with_gains(step: float, spacing: NDArray) -> Decide:
@@ -59,7 +67,7 @@ def on_grid(scale: NDArray, zero: NDArray, maximum: int, diagonal: NDArray) -> D
 def watersic(weight: NDArray, covariance: NDArray, step: float) -> NDArray[np.int32]:
     """The core: factor, target, cancellation with gains; the codes."""
     factor = np.linalg.cholesky(covariance)
-    target, codes = weight @ factor, np.empty(weight.shape, np.int32)
+    target, codes = product(weight, factor), np.empty(weight.shape, np.int32)
     sic(target, codes, factor, with_gains(step, weight.dtype.type(step) / factor.diagonal()))
     return codes
 
@@ -69,6 +77,6 @@ def gptq(
 ) -> NDArray[np.int32]:
     """The core: factor, target, cancellation on a grid; the codes."""
     factor = np.linalg.cholesky(covariance)
-    target, codes = weight @ factor, np.empty(weight.shape, np.int32)
+    target, codes = product(weight, factor), np.empty(weight.shape, np.int32)
     sic(target, codes, factor, on_grid(scale, zero, maximum, factor.diagonal()))
     return codes

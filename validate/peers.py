@@ -2,7 +2,8 @@
 
     pip install 'waterlevel[peers]'
 
-torch           what most published code of GPTQ and WaterSIC is: `eager` on its arrays
+torch           its factor and products; with `eager` on its arrays also the loop over columns that
+                most published code of GPTQ and WaterSIC is
 llmcompressor   the GPTQ that vLLM's models are quantised by, in float32
 
 A peer that is not installed is left out. Their codes are not those of the contract: sums in another

@@ -1,0 +1,71 @@
+"""The loop that threads share calls a task once for each t, with the arguments it is given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from waterlevel.reference.hadamard import base_matrix
+from waterlevel.reference.numpy_operations import NUMPY
+
+from .helpers.inputs import bell, same_bits
+
+pytest.importorskip("numba", reason="the backend numba needs the package numba")
+
+from waterlevel.backends import numba_hadamard, numba_threads
+from waterlevel.backends.numba_compiler import serial, task
+from waterlevel.backends.numba_threads import share
+
+
+@task
+def add_once(t, target, source, factor):
+    """target_t ← target_t + factor·source_t."""
+    target[t] += factor * source[t]
+
+
+@serial
+def no_task(t, target):
+    """Cannot be called by its address."""
+    target[t] = 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32])
+def test_every_t_once(count, dtype):
+    target, source = np.zeros(1000, dtype), np.arange(1000).astype(dtype)
+    for turn in (1, 2):
+        share(add_once, count, target, source, dtype(3))
+        assert (target[:count] == 3 * turn * source[:count]).all()
+        assert not target[count:].any()
+
+
+def test_arguments_of_other_types_are_other_code():
+    known = set(numba_threads._addresses)
+    for dtype in (np.float64, np.float32):
+        vector = np.ones(3, dtype)
+        share(add_once, 3, vector, vector, dtype(1))
+        share(add_once, 3, vector, vector, dtype(1))
+    new = {
+        numba_threads._addresses[key]
+        for key in set(numba_threads._addresses) - known
+        if key[0] is add_once
+    }
+    assert len(new) in (0, 2)  # none if a test before has called it so
+    assert np.unique([*numba_threads._addresses.values()]).size == len(numba_threads._addresses)
+
+
+def test_strided_and_read_only_arguments():
+    """What the address of a task is found by tells arrays apart that are laid out differently."""
+    matrix, base = bell(1, (20, 36), np.float64), base_matrix(36)
+    strided = np.repeat(np.repeat(base, 2, axis=0), 3, axis=1)[::2, ::3]
+    read_only = base.copy()
+    read_only.flags.writeable = False
+    expected = NUMPY.hadamard(matrix, base)
+    for same in (base, np.asfortranarray(base), strided, read_only, base):
+        assert (same == base).all()
+        same_bits(numba_hadamard.hadamard(matrix, same), expected)
+
+
+def test_only_a_task_has_an_address():
+    with pytest.raises(AssertionError, match="not compiled as a task"):
+        share(no_task, 1, np.zeros(1))
