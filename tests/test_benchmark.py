@@ -224,6 +224,9 @@ def test_table_and_report(capsys, tmp_path):
         assert math.isclose(row["pairs_per_second"] * row["seconds"], pairs)
         assert row["times_library"] > 0
         assert row["memory"] >= 0
+        assert len(row["probes"]) == 2
+        if None not in row["probes"]:  # they need Numba
+            assert row["share_of_peak"] == row["pairs_per_second"] / max(row["probes"])
 
 
 def test_a_device_is_timed_and_measured_by_its_meter(capsys, tmp_path):

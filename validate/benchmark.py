@@ -5,7 +5,8 @@ Columns, medians of repetitions that alternate with what they are compared with:
 
     ms         what it took
     Gpairs/s   products subtracted per second, 10⁹
-    of peak    that as a share of what the machine can do without fused multiply-add, just then
+    of peak    that as a share of the most that the machine did without fused multiply-add, in
+               probes between the repetitions
     MB         memory at most, beyond its inputs
     × oracle   so many times as fast as the NumPy oracle, where that takes seconds; the bits agree
     × BLAS     so many times as fast as the inexact equivalent on BLAS and LAPACK (for cancellation

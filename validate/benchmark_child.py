@@ -146,13 +146,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         probes.append(probe())
         for name, other in others.items():
             times[name].append(clock(other))
+    peaks = [peak for peak in probes if peak is not None]
     own = times.pop("ours")
     time_taken = median(own)
-    shares = [
-        pairs / taken / ((one + other) / 2)
-        for taken, one, other in zip(own, probes, probes[1:], strict=False)
-        if one and other
-    ]
     ratios = {
         name: median(b / a for a, b in zip(own, cycle(taken), strict=False))
         for name, taken in times.items()
@@ -161,7 +157,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "seconds": time_taken,
         "pairs_per_second": pairs / time_taken,
-        "share_of_peak": median(shares) if shares else None,
+        "share_of_peak": pairs / time_taken / max(peaks) if peaks else None,
         "share_of_copy": None if meter is None else traffic / meter.copy_rate(),
         "memory": None if memory is None else memory / MEGABYTE,
         "times_library": ratios.pop("library", None),
