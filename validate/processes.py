@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -44,13 +45,12 @@ def map_in_processes(
                 results.append(function(job))
                 bar.update()
             return results
-        # There is a process for every core: threads would only wait for one another.
-        for threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-            os.environ.setdefault(threads, "1")
         # Fresh processes everywhere: a copy of a process with threads may hang.
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
         try:
-            for result in pool.map(function, jobs):
+            with one_thread_each():
+                coming = pool.map(function, jobs)  # starts the processes
+            for result in coming:
                 results.append(result)
                 bar.update()
         except BrokenProcessPool:
@@ -61,6 +61,22 @@ def map_in_processes(
         finally:
             pool.shutdown(cancel_futures=True)
     return results
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """There is a process for every core: threads would only wait for one another.
+
+    Processes that start meanwhile read it from the environment, before they load a library. In this
+    process it must not stay: Numba refuses to go on with another number than it began with.
+    """
+    given = [name for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS") if name not in os.environ]
+    os.environ.update(dict.fromkeys(given, "1"))
+    try:
+        yield
+    finally:
+        for name in given:
+            del os.environ[name]
 
 
 def _end_at_once_when_interrupted() -> None:

@@ -51,6 +51,7 @@ from . import study_tables as tables
 from .backend_choice import add_backend_argument, choose_backend
 from .console import fail, one_line
 from .layer_files import LayerFile, check_target, covariance_of, read_layer, to_json
+from .processes import one_thread_each
 from .whole_files import write_whole
 
 SUMMARY = "every method on real layers: rates, distortion, limit and gap in one table"
@@ -304,12 +305,12 @@ def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterable[list[Result]
     if workers == 1:
         yield map(measure, jobs)
         return
-    # There is a process for every core: threads of LAPACK would only wait for one another.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Fresh processes everywhere: a copy of a process with threads may hang.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
     try:
-        yield pool.map(measure, jobs)
+        with one_thread_each():
+            coming = pool.map(measure, jobs)  # starts the processes
+        yield coming
     except BrokenProcessPool:
         raise WaterlevelError(
             "a worker process was ended from outside, perhaps for want of memory; try --workers 1"
