@@ -28,13 +28,13 @@ def inner(
 ) -> None:
     """Writes sums of `length` products; number i of sum w is at w·lane + i·step.
 
-    So many sums as the buffer has columns are formed side by side: neighbours if there are several.
+    `side_by_side` sums, neighbours if it is more than one, are formed together in the buffer.
     """
     chunks, start = (length + CHUNK - 1) // CHUNK, np.int64(0)
-    for sum in range(0, len(sums), side_by_side):
-        width = min(side_by_side, len(sums) - sum)
+    for number in range(0, len(sums), side_by_side):
+        width = min(side_by_side, len(sums) - number)
         for chunk in range(chunks):
-            first = sum * lane + chunk * CHUNK * step
+            first = number * lane + chunk * CHUNK * step
             count = min(CHUNK, length - chunk * CHUNK)
             runs, run = (1, count) if step == 1 else (count, width)  # of neighbours in memory
             for i in range(runs):
@@ -46,7 +46,7 @@ def inner(
                 partials[chunk * side_by_side + w] = buffer[w]
         fold_partials(partials, side_by_side, chunks)
         for w in range(width):
-            sums[sum + w] = partials[w]
+            sums[number + w] = partials[w]
 
 
 def _inner_products(

@@ -4,8 +4,9 @@ A task is a kernel whose first argument is t. What it writes for one t no other 
 raises nothing, and so allocates nothing: an exception would only be printed, and the loop go on.
 
 Numba optimises the code in a parallel loop three times over, and all that it calls along with it,
-which made up half of what one waited for at the first call. So there is one parallel loop in this
-backend, and it knows of a task no more than its address: every task is compiled once, by itself.
+which made up a third of what one waited for at the first call. So there is one parallel loop in
+this backend, and it knows of a task no more than its address: every task is compiled once, by
+itself.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _addresses: dict[tuple[Any, ...], int] = {}
 
 
 def _kind(argument: Any) -> Any:
-    """What decides its type, at a hundredth of the time that Numba takes to tell the type."""
+    """What decides its type, in less time than Numba takes to tell the type."""
     if isinstance(argument, np.ndarray):
         return argument.dtype, argument.ndim, argument.flags.num
     return type(argument)

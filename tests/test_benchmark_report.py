@@ -70,6 +70,7 @@ def test_exact_bits_are_not_slow(size):
 
     assert measured("WaterSIC core")["times_library"] >= 1.3
     assert measured("Cholesky")["times_library"] >= 1 / 1.5
-    if size == 4096:
-        assert measured("SIC, gains")["share_of_peak"] >= 0.7
+    if size >= 2048:
         assert measured("SIC, 4-bit grid")["share_of_peak"] >= 0.7
+        # One thread decides 16 columns while the others wait: with few rows they wait for long.
+        assert measured("SIC, gains")["share_of_peak"] >= {2048: 0.55, 4096: 0.7}[size]

@@ -4,7 +4,7 @@
 
 torch           its factor and products; with `eager` on its arrays also the loop over columns that
                 most published code of GPTQ and WaterSIC is
-llmcompressor   the GPTQ that vLLM's models are quantised by, in float32
+llmcompressor   the GPTQ of the vLLM project's quantiser, in float32
 
 A peer that is not installed is left out. Their codes are not those of the contract: sums in another
 order, and llmcompressor works with the factor of the inverse (`reference.gptq` says why that is the

@@ -46,7 +46,7 @@ def map_in_processes(
                 bar.update()
             return results
         # Fresh processes everywhere: a copy of a process with threads may hang.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), end_at_once_when_interrupted)
         try:
             with one_thread_each():
                 coming = pool.map(function, jobs)  # starts the processes
@@ -79,5 +79,6 @@ def one_thread_each() -> Iterator[None]:
             del os.environ[name]
 
 
-def _end_at_once_when_interrupted() -> None:
+def end_at_once_when_interrupted() -> None:
+    """To begin a worker process with: it prints nothing when the user interrupts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -51,7 +50,7 @@ from . import study_tables as tables
 from .backend_choice import add_backend_argument, choose_backend
 from .console import fail, one_line
 from .layer_files import LayerFile, check_target, covariance_of, read_layer, to_json
-from .processes import one_thread_each
+from .processes import end_at_once_when_interrupted, one_thread_each
 from .whole_files import write_whole
 
 SUMMARY = "every method on real layers: rates, distortion, limit and gap in one table"
@@ -306,7 +305,7 @@ def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterable[list[Result]
         yield map(measure, jobs)
         return
     # Fresh processes everywhere: a copy of a process with threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_at_once_when_interrupted)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_at_once_when_interrupted)
     try:
         with one_thread_each():
             coming = pool.map(measure, jobs)  # starts the processes
@@ -317,10 +316,6 @@ def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterable[list[Result]
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _end_at_once_when_interrupted() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def measure(job: Job) -> list[Result]:
