@@ -25,26 +25,26 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ..reference.errors import BadInput, WaterlevelError
-from ..reference.numpy_operations import NumpyOperations
 from ..reference.operations import Operations
+from ..reference.operations.numpy_operations import NumpyOperations
 
 GROUP = "waterlevel.backends"
 
 
 def _numba() -> Operations:
-    from .numba_operations import NumbaOperations
+    from .numba_cpu.operations import NumbaOperations
 
     return NumbaOperations()
 
 
 def _cupy() -> Operations:
-    from .cupy_operations import CupyOperations
+    from .cupy.operations import CupyOperations
 
     return CupyOperations()
 
 
 def _numba_cuda() -> Operations:
-    from .numba_cuda_operations import NumbaCudaOperations
+    from .numba_cuda.operations import NumbaCudaOperations
 
     return NumbaCudaOperations()
 

@@ -5,39 +5,50 @@ example small enough to check by hand, an exercise, and code that looks like the
 
 An afternoon, from reverse waterfilling to WaterSIC; it needs linear algebra and some Python:
 
-1. `waterfilling`            how few bits can a given distortion cost, and who gets them?
-2. `distortion`, `limit`     what did a method do to a layer, and what should that have cost?
-3. `theory_uniform`          what does rounding one Gaussian number cost?
-4. `sic`, `codebooks`        the one loop behind every method, and what it rounds to
-5. `rtn`, `gptq`             one spacing for all columns
-6. `watersic`                a spacing per column
-7. `theory_high_rate`        how far is each of them from the limit, when bits are plenty?
-8. `rates`                   how many bits does a weight cost, and which of the answers counts?
+1. `limits.waterfilling`    how few bits can a given distortion cost, and who gets them?
+2. `limits.distortion`, `limits.gaussian_limit`
+   what did a method do to a layer, and what should that have cost?
+3. `theory.scalar`    what does rounding one Gaussian number cost?
+4. `operations.sic`, `grids.codebooks`    the one loop behind every method, and what it rounds to
+5. `methods.rtn`, `methods.gptq`    one spacing for all columns
+6. `methods.watersic`    a spacing per column
+7. `theory.high_rate`    how far is each of them from the limit, when bits are plenty?
+8. `coding.rates`    how many bits does a weight cost, and which of the answers counts?
 
 The rest of the subject:
 
-9. `rotation`, `haar`, `hadamard`, `waterfilling_quantizer`    another basis
-10. `theory_rotated`, `theory_recursion`, `theory`    what a rotation and few bits change
-11. `search`, `lattice`, `rescalers`, `huffman`    a spacing for a rate, scales for the codes
-12. `grids`, `formats`, `one_scale`    which numbers may a weight be on a finite grid?
-13. `moments`, `mixing`, `budget`    where Σ comes from, and many layers at once
-14. `absmax`, `theory_absmax`, `theory_products`, `generic_product`    two factors quantised
+9. `bases.rotation`, `bases.haar`, `bases.hadamard`, `methods.waterfilling_quantizer`
+   another basis
+10. `theory.rotated`, `theory.low_rate`, `theory`    what a rotation and few bits change
+11. `methods.rate_search`, `methods.lattice`, `methods.rescalers`, `coding.huffman`
+    a spacing for a rate, scales for the codes
+12. `methods.grid_fitting`, `grids.float_formats`, `methods.one_scale`
+    which numbers may a weight be on a finite grid?
+13. `calibration.moments`, `calibration.mixing`, `calibration.budget`
+    where Σ comes from, and many layers at once
+14. `methods.absmax`, `theory.absmax`, `theory.products`, `theory.generic_product`
+    two factors quantised
 
 The arithmetic that makes all of it the same on every machine:
 
-15. `sums`, `products`, `triangular`, `logarithm`, `histogram`
-16. `operations`, `numpy_operations`    what a backend must do, and the oracle that does it
-17. `preparation`, `results`, `errors`
+15. `arithmetic.sums`, `arithmetic.products`, `arithmetic.triangular`, `arithmetic.butterflies`,
+    `arithmetic.logarithm`, `coding.histogram`
+16. `operations`, `operations.numpy_operations`
+    what a backend must do, and the oracle that does it
+17. `operations.layer`, `methods.preparation`, `methods.results`, `checks`, `errors`
+
+**Who knows whom.** A folder imports only folders that stand below it in this list: `theory`,
+`methods`, `calibration`, `limits`, `bases`, `operations`, `grids`, `coding`, `arithmetic`.
 """
 
 from .errors import BadInput, CodeOverflow, NotPositiveDefinite, WaterlevelError
-from .gptq import gptq
-from .numpy_operations import NUMPY
+from .methods.gptq import gptq
+from .methods.results import GridScales, LatticeScales, Quantized
+from .methods.rtn import rtn
+from .methods.waterfilling_quantizer import waterfill
+from .methods.watersic import watersic
 from .operations import Operations
-from .results import GridScales, LatticeScales, Quantized
-from .rtn import rtn
-from .waterfilling_quantizer import waterfill
-from .watersic import watersic
+from .operations.numpy_operations import NUMPY
 
 __all__ = [
     "NUMPY",

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from waterlevel.reference.codebooks import AffineGrid, FloatGrid, ScaledLattice, UniformLattice
-from waterlevel.reference.formats import FORMATS
+from waterlevel.reference.grids.codebooks import (
+    AffineGrid,
+    FloatGrid,
+    ScaledLattice,
+    UniformLattice,
+)
+from waterlevel.reference.grids.float_formats import FORMATS
 
 from . import scalar
 from .inputs import bell, integers

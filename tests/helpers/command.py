@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from waterlevel.validate.command_line import main
+from waterlevel.validate.cli.main import main
 
 from . import layers
 

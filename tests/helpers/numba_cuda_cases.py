@@ -13,11 +13,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from waterlevel.reference import hadamard, watersic
-from waterlevel.reference.codebooks import AffineGrid, FloatGrid, ScaledLattice, UniformLattice
+from waterlevel.reference import watersic
+from waterlevel.reference.bases import hadamard
 from waterlevel.reference.errors import CodeOverflow, NotPositiveDefinite, WaterlevelError
-from waterlevel.reference.formats import FORMATS
-from waterlevel.reference.numpy_operations import NUMPY
+from waterlevel.reference.grids.codebooks import (
+    AffineGrid,
+    FloatGrid,
+    ScaledLattice,
+    UniformLattice,
+)
+from waterlevel.reference.grids.float_formats import FORMATS
+from waterlevel.reference.operations.numpy_operations import NUMPY
 from waterlevel.validate.golden.case import Index, load_index
 from waterlevel.validate.golden.check import check_case
 
@@ -294,7 +300,7 @@ def algorithm(backend, dtype) -> str:
 
 def peak(dtype) -> str:
     """What differs from the chains of the kernel that measures a rate, in NumPy."""
-    from waterlevel.backends import numba_cuda_peak
+    from waterlevel.backends.numba_cuda import peak as numba_cuda_peak
 
     turns = 5
     out, products = numba_cuda_peak.subtract_in_registers(dtype, 2, turns)
@@ -308,7 +314,7 @@ def peak(dtype) -> str:
 
 def check_launches() -> None:
     """Every launch passes what its kernel declares; the simulator itself would take anything."""
-    from waterlevel.backends import numba_cuda_launch as launch
+    from waterlevel.backends.numba_cuda import launch as launch
 
     start = launch.Kernel.__call__
 
@@ -330,7 +336,7 @@ def check_launches() -> None:
 def main() -> int:
     warnings.simplefilter("ignore", RuntimeWarning)  # overflows are results like any other
     sys.setswitchinterval(2e-4)  # threads that wait for each other, many in a small block
-    from waterlevel.backends.numba_cuda_operations import NumbaCudaOperations
+    from waterlevel.backends.numba_cuda.operations import NumbaCudaOperations
 
     share_safely()
     check_launches()

@@ -64,11 +64,11 @@ def planted(out, a, b):
 
 
 def main() -> int:
-    from waterlevel.backends import numba_cuda_launch as launch
+    from waterlevel.backends.numba_cuda import launch as launch
 
     for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic", "peak"):
         importlib.import_module(f"waterlevel.backends.numba_cuda_{module}")
-    importlib.import_module("waterlevel.backends.numba_cuda_hadamard")
+    importlib.import_module("waterlevel.backends.numba_cuda.hadamard")
     toolkit = find_toolkit()
     kernels = {
         f"{factory.__module__.rpartition('.')[2]} {name} {dtype.__name__}": (

@@ -13,10 +13,15 @@ import sys
 
 import numpy as np
 
-from waterlevel.backends import numba_cuda_launch, numba_cuda_operations
+from waterlevel.backends.numba_cuda import (
+    launch as numba_cuda_launch,
+)
+from waterlevel.backends.numba_cuda import (
+    operations as numba_cuda_operations,
+)
 from waterlevel.reference.errors import WaterlevelError
 
-from ..test_cuda_kernels import every_operation
+from ..backends.cupy.test_kernels import every_operation
 from .numba_cuda_cases import check_launches
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from waterlevel.backends.numba_operations import NumbaOperations
-from waterlevel.reference import hadamard
+from waterlevel.backends.numba_cpu.operations import NumbaOperations
+from waterlevel.reference.bases import hadamard
 
 from .codebooks import codebooks
 from .inputs import bell, positive_definite

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from waterlevel.reference.numpy_operations import NUMPY
+from waterlevel.reference.operations.numpy_operations import NUMPY
 
 
 @dataclass(frozen=True, eq=False)

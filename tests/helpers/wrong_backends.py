@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from waterlevel.reference.numpy_operations import NUMPY, NumpyOperations, ieee
+from waterlevel.reference.operations.numpy_operations import NUMPY, NumpyOperations, ieee
 
 
 def same(a, b) -> bool:

@@ -26,8 +26,8 @@ from .finding import (
     of_label,
     verdict,
 )
-from .laboratory import Laboratory
 from .measure import WATERSIC, Measurement, true_gap
+from .measurements import Laboratory
 from .moments import Moment
 from .subjects import (
     CONDITIONS,

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, ndtr, xlogy
 
-from ...reference.theory_uniform import spacing_for_entropy
+from ...reference.theory.scalar import spacing_for_entropy
 
 # Up to this a·p the binomial distribution is summed; above, E[x ln x] is expanded to 1/(a·p)³.
 SUMMED_UP_TO = 60.0

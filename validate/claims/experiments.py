@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from . import (
-    adversary,
     basis,
     families,
     high_rate,
     low_rate,
-    one_table,
     recursion,
     rotated_diagonals,
     rotation,
     scalar_waterfilling,
 )
+from . import (
+    shared_table as one_table,
+)
+from . import (
+    worst_case as adversary,
+)
 from .finding import Finding
-from .laboratory import Laboratory
+from .measurements import Laboratory
 
 EXPERIMENTS = (
     high_rate.find,

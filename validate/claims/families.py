@@ -14,8 +14,8 @@ import numpy as np
 
 from .estimate import Estimate
 from .finding import ABOVE, OPEN, Finding, Row, bits, decided, labels, listed, of_label, verdict
-from .laboratory import Laboratory
 from .measure import ACTORDER, GPTQ, OWN, RTN, WATERSIC, true_gap
+from .measurements import Laboratory
 from .moments import Layer, Moment
 from .subjects import CONDITIONS, families, flat, own_input, real, remarks
 

@@ -7,10 +7,10 @@ nothing.
 
 from __future__ import annotations
 
-from ...reference.theory_uniform import SCALAR_GAP
+from ...reference.theory.scalar import SCALAR_GAP
 from .finding import EQUAL, Finding, Row, decided, from_rate, labels, of_label, shown, verdict
-from .laboratory import Laboratory
 from .measure import WATERSIC, true_gap
+from .measurements import Laboratory
 from .moments import Moment
 from .subjects import (
     EXACT_NUMBER,

@@ -7,10 +7,10 @@ Gaussian weights; own weights are not Gaussian and can be nearer to it, even bel
 
 from __future__ import annotations
 
-from ...reference.theory_uniform import SCALAR_GAP
+from ...reference.theory.scalar import SCALAR_GAP
 from .finding import AT_MOST, Finding, Row, bits, decided, listed, verdict
-from .laboratory import Laboratory
 from .measure import GAUSSIAN, OWN, WATERSIC, true_gap
+from .measurements import Laboratory
 from .moments import Moment
 from .subjects import (
     BASES,

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference import Quantized, gptq, rtn, waterfill, watersic
-from ...reference.haar import haar
-from ...reference.histogram import ColumnHistograms, column_histograms, grouped_histograms
-from ...reference.limit import eigenbasis
+from ...reference.bases.haar import haar
+from ...reference.bases.rotation import philox_key
+from ...reference.coding.histogram import ColumnHistograms, column_histograms, grouped_histograms
+from ...reference.coding.rates import CLASSES, column_classes
+from ...reference.limits.gaussian_limit import eigenbasis
 from ...reference.operations import Operations
-from ...reference.rates import CLASSES, column_classes
-from ...reference.rotation import philox_key
-from ...reference.theory_high_rate import cholesky_squares
-from ...reference.theory_recursion import predict_watersic
+from ...reference.theory.high_rate import cholesky_squares
+from ...reference.theory.low_rate import predict_watersic
 from .entropy_bias import counted_biases
 from .moments import Moment
 
@@ -65,7 +65,7 @@ class Measurement:
 
     Attributes:
         rate_column, rate_classes, rate_pooled: see above.
-        distortion, limit, gap: see `reference.results`. relative_distortion: D/σ².
+        distortion, limit, gap: see `reference.methods.results`. relative_distortion: D/σ².
         weakest: D/(σ²·λ_min); all components are active in the limit where it is at most 1.
         bias: expected error of `rate_column` and so of the gap, bits (`entropy_bias`).
         column_rates: of the columns, as counted.

@@ -14,7 +14,7 @@ as it stands or after a Haar rotation, VᵀΣV, with weights W V: the same probl
 A log-normal spectrum is made of quantiles and not drawn, so that repetitions differ in W and V
 alone.
 
->>> from waterlevel.reference.numpy_operations import NUMPY
+>>> from waterlevel.reference.operations.numpy_operations import NUMPY
 >>> Synthetic("autoregressive", 0.5, 3).covariance(NUMPY)
 array([[1.  , 0.5 , 0.25],
        [0.5 , 1.  , 0.5 ],
@@ -35,7 +35,7 @@ from scipy.special import ndtri
 
 from ...reference.errors import BadInput
 from ...reference.operations import Operations
-from ..layer_files import LayerFile, covariance_of, read_layer
+from ..layers.layer_files import LayerFile, covariance_of, read_layer
 
 
 def _autoregressive(n: int, correlation: float) -> NDArray[np.float64]:

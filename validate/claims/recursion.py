@@ -8,8 +8,8 @@ the rate and the gap.
 from __future__ import annotations
 
 from .finding import EQUAL, Finding, Row, bits, decided, listed, verdict
-from .laboratory import Laboratory
 from .measure import WATERSIC, Measurement, true_gap
+from .measurements import Laboratory
 from .moments import Moment
 from .subjects import (
     UNDAMPED,

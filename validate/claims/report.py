@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..console import UNDEFINED, number
+from ..support.console import UNDEFINED, number
 from .finding import EQUAL, Finding, Row, labels, of_label
-from .laboratory import Laboratory
 from .measure import Measurement
+from .measurements import Laboratory
 from .moments import Layer, Moment
 
 WIDTH, NAME, CELL = 100, 26, 9

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference.theory_high_rate import geometric_mean, pooling_bound
-from ...reference.theory_rotated import rotated_cholesky_squares
+from ...reference.theory.high_rate import geometric_mean, pooling_bound
+from ...reference.theory.rotated import rotated_cholesky_squares
 from .estimate import Estimate
 from .finding import EQUAL, Finding, decided, labels, listed, verdict
-from .laboratory import Laboratory
 from .measure import GPTQ, WATERSIC, true_gap
+from .measurements import Laboratory
 from .moments import Moment
 from .subjects import CONDITIONS, flat, layer_input, real, remarks, synthetic, synthetic_input
 

@@ -10,20 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from .estimate import Estimate
-from .finding import (
-    AT_MOST,
-    OPEN,
-    Finding,
-    Row,
-    bits,
-    decided,
-    labels,
-    listed,
-    of_label,
-    verdict,
-)
-from .laboratory import Laboratory
+from .finding import AT_MOST, OPEN, Finding, Row, bits, decided, labels, listed, of_label, verdict
 from .measure import GPTQ, WATERSIC, true_gap
+from .measurements import Laboratory
 from .moments import Moment
 from .subjects import CONDITIONS, flat, layer_input, real, remarks
 

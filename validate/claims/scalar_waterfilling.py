@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...reference.theory_uniform import SCALAR_GAP
-from ...reference.waterfilling import allocate_distortion
+from ...reference.limits.waterfilling import allocate_distortion
+from ...reference.theory.scalar import SCALAR_GAP
 from .entropy_bias import counted_biases
 from .finding import EQUAL, Finding, Row, bits, decided, from_rate, labels, of_label, verdict
-from .laboratory import Laboratory
 from .measure import WATERFILLING, true_gap
+from .measurements import Laboratory
 from .moments import Moment
 from .subjects import EXACT_NUMBER, UNDAMPED, synthetic, synthetic_input
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .laboratory import Laboratory
+from .measurements import Laboratory
 from .moments import LAYER_DAMPING, Layer, Moment, Synthetic
 from .plan import Plan
 

@@ -14,17 +14,8 @@ from numpy.typing import NDArray
 
 from ...reference.errors import WaterlevelError
 from ...reference.operations import Operations
-from ..comparison import compare_bits, describe_shape
-from .case import (
-    Bits,
-    Case,
-    Digest,
-    Expected,
-    ExpectedError,
-    Tolerance,
-    expected_error,
-    sha256,
-)
+from ..support.comparison import compare_bits, describe_shape
+from .case import Bits, Case, Digest, Expected, ExpectedError, Tolerance, expected_error, sha256
 from .execute import Outputs, execute
 
 

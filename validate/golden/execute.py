@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference import gptq, rtn, waterfill, watersic
-from ...reference.codebooks import AffineGrid, Codebook, FloatGrid, ScaledLattice, UniformLattice
+from ...reference.bases.rotation import HadamardRotation, Rotation, given_rotation
 from ...reference.errors import BadInput
-from ...reference.formats import FORMATS
+from ...reference.grids.codebooks import (
+    AffineGrid,
+    Codebook,
+    FloatGrid,
+    ScaledLattice,
+    UniformLattice,
+)
+from ...reference.grids.float_formats import FORMATS
+from ...reference.methods.results import GridScales, Quantized
 from ...reference.operations import Matrix, Operations
-from ...reference.results import GridScales, Quantized
-from ...reference.rotation import HadamardRotation, Rotation, given_rotation
 from .case import Case
 from .execute_parts import PARTS
 from .execute_scalars import SCALARS

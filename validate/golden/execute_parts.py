@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference.grids import GridFormat, find_grids
-from ...reference.mixing import Moments, mix_moments
-from ...reference.moments import MomentAccumulator
+from ...reference.bases.rotation import HadamardRotation, Rotation, given_rotation
+from ...reference.calibration.mixing import Moments, mix_moments
+from ...reference.calibration.moments import MomentAccumulator
+from ...reference.methods.grid_fitting import GridFormat, find_grids
+from ...reference.methods.rescalers import RescaleProblem, rescale
 from ...reference.operations import Operations
-from ...reference.rescalers import RescaleProblem, rescale
-from ...reference.rotation import HadamardRotation, Rotation, given_rotation
 
 Inputs = Mapping[str, NDArray]
 Parameters = dict[str, Any]

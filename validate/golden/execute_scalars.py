@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference.budget import RateBudget
-from ...reference.formats import FORMATS
-from ...reference.hadamard import base_matrix
-from ...reference.huffman import code_lengths
-from ...reference.logarithm import exp2, inverse_square_root, log2
-from ...reference.mixing import golden_section
-from ...reference.moments import token_importance
+from ...reference.arithmetic.logarithm import exp2, inverse_square_root, log2
+from ...reference.arithmetic.sums import tree_sum
+from ...reference.bases.hadamard import base_matrix
+from ...reference.calibration.budget import RateBudget
+from ...reference.calibration.mixing import golden_section
+from ...reference.calibration.moments import token_importance
+from ...reference.coding.huffman import code_lengths
+from ...reference.coding.rates import SideInformation, column_histograms, grid_rates, lattice_rates
+from ...reference.grids.float_formats import FORMATS
+from ...reference.limits.waterfilling import Allocation, allocate_distortion, allocate_rate
+from ...reference.methods.preparation import live_features
+from ...reference.methods.rate_search import open_loop_spacing
 from ...reference.operations import Operations
-from ...reference.preparation import live_features
-from ...reference.rates import SideInformation, column_histograms, grid_rates, lattice_rates
-from ...reference.search import open_loop_spacing
-from ...reference.sums import tree_sum
-from ...reference.waterfilling import Allocation, allocate_distortion, allocate_rate
 
 Inputs = Mapping[str, NDArray]
 Parameters = dict[str, Any]

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backends import Unusable
-from ...reference.codebooks import AffineGrid, Codebook, ScaledLattice
 from ...reference.errors import BadInput, CodeOverflow, NotPositiveDefinite
-from ...reference.numpy_operations import NumpyOperations
+from ...reference.grids.codebooks import AffineGrid, Codebook, ScaledLattice
+from ...reference.operations.numpy_operations import NumpyOperations
 
 SOURCE = Path(__file__).with_name("independent.c")
 FLAGS = ("-O2", "-ffp-contract=off", "-fno-fast-math", "-shared", "-fPIC")

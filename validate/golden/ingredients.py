@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference.hadamard import base_matrix, hadamard
-from ...reference.numpy_operations import NUMPY
+from ...reference.arithmetic.butterflies import hadamard
+from ...reference.bases.hadamard import base_matrix
+from ...reference.operations.numpy_operations import NUMPY
 from .recipes import bell, integers
 
 

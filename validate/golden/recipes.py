@@ -28,7 +28,7 @@ from safetensors import safe_open
 
 from ...data import LAYERS
 from ...reference.errors import BadInput
-from ...reference.numpy_operations import NUMPY
+from ...reference.operations.numpy_operations import NUMPY
 
 PRECISION = {"float64": 53, "float32": 24}
 

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference.limit import covariance_eigenvalues
-from ...reference.waterfilling import allocate_distortion
+from ...reference.limits.gaussian_limit import covariance_eigenvalues
+from ...reference.limits.waterfilling import allocate_distortion
 from .case import Output
 
 DECIMALS = 9

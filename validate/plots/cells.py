@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..claims.laboratory import Laboratory
+from ..claims.measurements import Laboratory
 from .style import BLUE, ORANGE, VERMILION, new_figure
 
 FACTOR = np.array([[1.0, 0.0], [0.75, 0.45]])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..claims.finding import bits
-from ..claims.laboratory import Laboratory
 from ..claims.measure import WATERFILLING, WATERSIC
+from ..claims.measurements import Laboratory
 from ..claims.scalar_waterfilling import component_rates
 from .curves import widest
 from .style import BLACK, BLUE, GREEN, VERMILION, Look, new_figure

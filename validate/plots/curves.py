@@ -6,17 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ...reference.theory_uniform import SCALAR_GAP
-from ...reference.waterfilling import allocate_rate
-from ..claims.laboratory import Laboratory
-from ..claims.measure import (
-    GPTQ,
-    RTN,
-    WATERFILLING,
-    WATERSIC,
-    Measurement,
-    true_gap,
-)
+from ...reference.limits.waterfilling import allocate_rate
+from ...reference.theory.scalar import SCALAR_GAP
+from ..claims.measure import GPTQ, RTN, WATERFILLING, WATERSIC, Measurement, true_gap
+from ..claims.measurements import Laboratory
 from ..claims.moments import Moment
 from ..claims.plan import RATES
 from .style import BLUE, GREY, LOOKS, VERMILION, Look, legend_below, new_figure

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..claims.laboratory import Laboratory
+from ..claims.measurements import Laboratory
 from ..claims.moments import Layer
 from ..claims.rotated_diagonals import diagonals
 from .curves import widest

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...reference.errors import BadInput
-from ..claims.laboratory import Laboratory
+from ..claims.measurements import Laboratory
 from ..real_layers.generation import write_whole
 from . import cells, components, curves, diagonals, layer_types
 from .style import save, styled

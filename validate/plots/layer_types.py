@@ -8,8 +8,8 @@ import numpy as np
 
 from ..claims.families import NATURAL, ORDERED, ROTATED, advantages_by_layer
 from ..claims.finding import bits, listed
-from ..claims.laboratory import Laboratory
 from ..claims.measure import RTN
+from ..claims.measurements import Laboratory
 from .style import BLUE, GREEN, ORANGE, VERMILION, Look, legend_below, new_figure
 
 SERIES = {

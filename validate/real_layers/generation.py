@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ...reference.errors import BadInput
-from ..whole_files import write_whole
+from ..support.whole_files import write_whole
 from .calibration import Moments, Recorder, describe, pack_lower
 from .models import Float32, LinearLayer, Model
 

@@ -1,0 +1,1 @@
+"""The backend `cupy`: CUDA C++ kernels, compiled and launched by CuPy."""

@@ -1,0 +1,1 @@
+"""The backend `numba`: compiled, tiled and threaded code for any CPU."""

@@ -1,0 +1,119 @@
+"""The operations on all cores of a CPU, compiled by Numba: the bits of the NumPy oracle, fast.
+
+A matrix is a NumPy array, as in the oracle, and what does no more than move numbers or look at each
+of them once is the oracle's own: memory is the limit there, whoever computes. Compiled is what
+costs n³ (products, factorisation, solves, cancellation) or is looked at for every candidate of a
+search (sums, histograms, grid errors, Hadamard transforms).
+
+The number of threads is Numba's: NUMBA_NUM_THREADS, or `numba.set_num_threads`. It changes no bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...reference.coding.histogram import ColumnHistograms
+from ...reference.errors import WaterlevelError
+from ...reference.grids.codebooks import Codebook
+from ...reference.operations.numpy_operations import NumpyOperations
+
+
+class NumbaOperations(NumpyOperations):
+    """`operations.Operations`, compiled. Each operation is compiled at its first call, and cached.
+
+    Raises:
+        WaterlevelError: Numba is missing, or finds no place for its cache.
+    """
+
+    name = "numba"
+
+    def __init__(self) -> None:
+        try:
+            from . import (
+                hadamard as numba_hadamard,
+            )
+            from . import (
+                histogram as numba_histogram,
+            )
+            from . import (
+                products as numba_products,
+            )
+            from . import (
+                sic as numba_sic,
+            )
+            from . import (
+                sums as numba_sums,
+            )
+            from . import (
+                triangular as numba_triangular,
+            )
+        except ImportError as error:
+            raise WaterlevelError(
+                f"backend numba needs the package numba ({error}): pip install 'waterlevel[numba]'"
+            ) from error
+        except RuntimeError as error:
+            raise WaterlevelError(
+                f"backend numba cannot keep compiled code ({error}); "
+                "set NUMBA_CACHE_DIR to a folder that can be written"
+            ) from error
+        self._products = numba_products
+        self._triangular = numba_triangular
+        self._cancellation = numba_sic
+        self._sums = numba_sums
+        self._hadamards = numba_hadamard
+        self._histograms = numba_histogram
+
+    # Sums --------------------------------------------------------------------------------------
+
+    def row_inner(self, left: NDArray, right: NDArray) -> NDArray:
+        return self._sums.row_inner(left, right)
+
+    def column_inner(self, left: NDArray, right: NDArray) -> NDArray:
+        return self._sums.column_inner(left, right)
+
+    def column_histograms(self, codes: NDArray[np.int32]) -> ColumnHistograms:
+        return self._histograms.column_histograms(codes)
+
+    # Linear algebra ----------------------------------------------------------------------------
+
+    def matmul(self, left: NDArray, right: NDArray) -> NDArray:
+        return self._products.matmul(left, right)
+
+    def matmul_transposed(self, left: NDArray, right: NDArray) -> NDArray:
+        return self._products.matmul_transposed(left, right)
+
+    def accumulate(
+        self, total: NDArray, left: NDArray, right: NDArray, weights: NDArray | None
+    ) -> None:
+        self._products.accumulate(total, left, right, weights)
+
+    def cholesky(self, matrix: NDArray) -> NDArray:
+        return self._triangular.cholesky(matrix)
+
+    def solve(self, target: NDArray, factor: NDArray) -> NDArray:
+        return self._triangular.solve(target, factor)
+
+    def solve_reversed(self, target: NDArray, factor: NDArray, start: int, stop: int) -> NDArray:
+        return self._triangular.solve_reversed(target, factor, start, stop)
+
+    def hadamard(self, matrix: NDArray, base: NDArray[np.int8]) -> NDArray:
+        return self._hadamards.hadamard(matrix, base)
+
+    # Quantisation ------------------------------------------------------------------------------
+
+    def sic(
+        self,
+        target: NDArray,
+        codes: NDArray[np.int32],
+        factor: NDArray | None,
+        codebook: Codebook,
+        start: int,
+        stop: int,
+    ) -> NDArray[np.float64]:
+        return self._cancellation.sic(target, codes, factor, codebook, start, stop)
+
+    def grid_error(
+        self, matrix: NDArray, scale: NDArray, zero: NDArray[np.int32], maximum: int
+    ) -> NDArray:
+        return self._sums.grid_error(matrix, scale, zero, maximum)

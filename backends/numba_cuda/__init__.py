@@ -1,0 +1,1 @@
+"""The backend `numba-cuda`: the same operations as kernels of Numba CUDA."""

@@ -1,0 +1,111 @@
+"""How kernels are declared, compiled and launched, and how large their blocks are.
+
+A kernel states the types of its arguments, so it is compiled once, at its first launch, and what
+the tests compile and inspect without a device is what runs on one. Launches return at once; only
+a copy to the host waits.
+
+The simulator runs each thread of a GPU as a thread of Python. Its blocks are small, which changes
+no bit: tiles and panels only say who does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, cached_property
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .arithmetic import SIMULATED, cuda, numba
+
+TILE = 4 if SIMULATED else 16  # rows and columns of a block of a product
+PANEL = 4 if SIMULATED else 64  # columns that are worked on together
+GROUP = 2 if SIMULATED else 4  # rows that share a block of a panel
+THREADS = 16 if SIMULATED else 256  # of a block without any structure
+LANES = 2 if SIMULATED else 8  # sums that share a block
+FOLDERS = 4 if SIMULATED else 32  # threads that work on one of them
+
+FLOATS = (np.float64, np.float32)
+NUMBERS = (*FLOATS, np.int32)
+
+integer = numba.int64
+
+# Small layers make small grids. That is as it should be, and no reason for a warning.
+numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+
+
+class Types(NamedTuple):
+    """The types of arguments of one dtype."""
+
+    number: Any
+    vector: Any
+    matrix: Any
+
+
+def types_of(dtype: DTypeLike) -> Types:
+    """Scalars, vectors and matrices; all contiguous."""
+    number = getattr(numba, np.dtype(dtype).name)
+    return Types(number, number[::1], number[:, ::1])
+
+
+class Kernel:
+    """A kernel that is compiled when it is launched for the first time."""
+
+    def __init__(self, function: Callable[..., None], types: tuple[Any, ...]) -> None:
+        self.function = function
+        self.types = types
+
+    @cached_property
+    def _compiled(self) -> Any:
+        if SIMULATED:
+            return cuda.jit(self.function)
+        # Without link-time optimisation, which might fuse again what was checked.
+        return cuda.jit(numba.void(*self.types), lto=False)(self.function)
+
+    def __call__(
+        self, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *arguments: Any
+    ) -> None:
+        """Launch; a grid without blocks has nothing to do."""
+        if 0 not in (blocks if isinstance(blocks, tuple) else (blocks,)):
+            self._compiled[blocks, threads](*arguments)
+
+    def over(self, count: int, *arguments: Any) -> None:
+        """Launch one thread for each of `count` elements."""
+        self(blocks_of(count, THREADS), THREADS, *arguments)
+
+
+def kernel(*types: Any) -> Callable[[Callable[..., None]], Kernel]:
+    """Declares a kernel with arguments of these types."""
+    return lambda function: Kernel(function, types)
+
+
+# Every factory of kernels and the dtypes that it makes them for.
+FACTORIES: list[tuple[Callable[[Any], SimpleNamespace], tuple[Any, ...]]] = []
+
+
+def kernels_for(*dtypes: Any) -> Callable[[Callable[[Any], SimpleNamespace]], Any]:
+    """Declares a function that makes the kernels of one dtype; it is called once for each."""
+
+    def declare(factory: Callable[[Any], SimpleNamespace]) -> Callable[[Any], SimpleNamespace]:
+        once = cache(factory)
+        FACTORIES.append((once, dtypes))
+        return lambda dtype: once(np.dtype(dtype).type)
+
+    return declare
+
+
+def blocks_of(count: int, size: int) -> int:
+    """How many blocks of this size hold as many elements."""
+    return -(-count // size)
+
+
+def upload(array: NDArray) -> Any:
+    """A copy on the device."""
+    return cuda.to_device(np.ascontiguousarray(array))
+
+
+def new(shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
+    """An array on the device that holds anything."""
+    return cuda.device_array(shape, np.dtype(dtype))

@@ -1,0 +1,1 @@
+"""Sums, products, triangular systems and logarithms with every bit fixed."""

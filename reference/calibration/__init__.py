@@ -1,0 +1,1 @@
+"""Where the second moments come from, how they are mixed, and how layers share a rate."""

@@ -1,0 +1,1 @@
+"""How many bits the codes cost: histograms, rates, and Huffman lengths."""

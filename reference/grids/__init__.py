@@ -1,0 +1,1 @@
+"""Which numbers a quantised weight may be, and which of them is chosen."""

@@ -1,0 +1,1 @@
+"""What a given rate or distortion allows at best, and what a result has spent."""

@@ -1,0 +1,1 @@
+"""The quantisers: RTN, GPTQ, WaterSIC and waterfilling, and what they are made of."""

@@ -1,0 +1,169 @@
+"""The README is true: its commands are understood, its Python runs, its numbers come out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from waterlevel import reference
+from waterlevel.data import LAYERS
+from waterlevel.reference import NUMPY
+from waterlevel.validate.cli import study
+from waterlevel.validate.cli.main import main, parser
+from waterlevel.validate.golden.case import SIZES, load_index
+from waterlevel.validate.probes.questions import inquiries
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+LAYER = "minilm-02-feed-forward-in"
+# Limit and gap rest on eigenvalues with an error of about n·2⁻⁵³·λ_max. Σ of the bundled layers has
+# λ_min > 1e-8·λ_max, so every λ moves by less than 1e-5 of itself, the limit by less than 1e-5 bit,
+# and what is printed by no more than one unit of its last decimal.
+LAPACK = 1.1e-3
+# The codes of waterfilling rest on eigenvectors. Other last bits of V may let the search end at
+# another place within 0.005 of its target: rates 0.01 apart, distortions a factor 2^(2·0.01).
+SEARCHED, SEARCHED_DISTORTION = 0.011, 0.015
+
+
+# Folders of reference/ whose own page is a line.
+FOLDERS = {"methods", "calibration", "limits", "bases", "grids", "coding", "arithmetic"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """The arguments of every `waterlevel` in a block of shell."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [shlex.split(part)[1:] for part in parts if part.startswith("waterlevel ")]
+
+
+def table(text: str, title: str) -> dict[str, list[str]]:
+    """The numbers of each row below a title, by method; up to the next empty line or fence."""
+    rows = re.split(r"\n(?:\n|```)", text.partition(title)[2])[0].splitlines()[3:]
+    return {row[:14].strip(): re.sub(r"[\[\],]", " ", row[14:]).split() for row in rows}
+
+
+def printed_by_study(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["study", "--backend", "numpy", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def assert_same(
+    found: dict[str, list[str]], expected: dict[str, list[str]], exact: Container[int] = ()
+) -> None:
+    """The same methods with the same numbers, those at the places `exact` to the last digit."""
+    assert list(found) == list(expected) == list(study.METHODS)
+    for method in expected:
+        for place, (one, other) in enumerate(zip(found[method], expected[method], strict=True)):
+            where = f"{method}, number {place}: {one}, but the README says {other}"
+            if "e" in other and method == "waterfilling":
+                assert float(one) == pytest.approx(float(other), rel=SEARCHED_DISTORTION), where
+            elif place in exact and method != "waterfilling":
+                assert one == other, where
+            else:
+                allowed = SEARCHED if method == "waterfilling" else LAPACK
+                assert float(one) == pytest.approx(float(other), abs=allowed, rel=0), where
+
+
+def test_every_command_is_understood():
+    found = commands()
+    assert {"validate", "study", "quantize", "compare", "export", "golden", "backends"} <= {
+        arguments[0] for arguments in found
+    }
+    for arguments in found:
+        parser().parse_args(arguments)
+
+
+def test_commands_and_python_run_in_the_order_of_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    steps = re.findall(r"^```(python|sh)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    for language, block in steps:
+        if language == "python":
+            exec(compile(block, "README.md", "exec"), names)
+            continue
+        for line in block.splitlines():
+            if line.startswith("waterlevel "):  # not the study of the bundled layers
+                assert main(shlex.split(line)[1:]) == 0, line
+    for name in ("layer", "out", "gptq"):
+        assert (tmp_path / f"{name}.safetensors").is_file()
+    assert (tmp_path / "study.json").is_file()
+
+
+def test_numbers_of_one_layer(capsys: pytest.CaptureFixture[str]):
+    title = f"\n{LAYER}: "
+    found = printed_by_study(capsys, str(LAYERS / f"{LAYER}.safetensors"))
+    # Column, D, limit and gap at each of three rates; the first two of each are exact.
+    assert_same(table(found, title), table(README, title), exact={0, 1, 4, 5, 8, 9})
+
+
+@pytest.mark.slow
+def test_numbers_of_the_summary(capsys: pytest.CaptureFixture[str]):
+    title = "\nOver 7 layers, bits per weight"
+    assert_same(table(printed_by_study(capsys), title), table(README, title))
+
+
+@pytest.mark.parametrize(("place", "wrong"), [(1, "8.83e-05"), (3, "0.575"), (0, "1.957")])
+def test_a_number_that_is_off_is_noticed(place: int, wrong: str):
+    expected = table(README, f"\n{LAYER}: ")
+    found = {method: list(words) for method, words in expected.items()}
+    assert_same(found, expected, exact={0, 1})
+    found["GPTQ natural"][place] = wrong
+    with pytest.raises(AssertionError, match="GPTQ natural"):
+        assert_same(found, expected, exact={0, 1})
+
+
+def test_files_that_are_named_exist():
+    named = re.findall(r"`((?:tests|reference|validate|data|backends)/[\w./]*)`", README)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_reading_order_has_every_module_and_begins_as_the_readme_says():
+    items = numbered(reference.__doc__ or "")
+    named = [name for item in items for name in re.findall(r"`([\w.]+)`", item)]
+    folder = ROOT / "reference"
+    paths = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py")]
+    there = {".".join(path.parts).removesuffix(".__init__") for path in paths}
+    assert sorted(named) == sorted(there - FOLDERS - {"__init__"})
+    section = README.partition("## Where to read on")[2].partition("\n## ")[0]
+    afternoon = numbered(section)
+    assert len(afternoon) > 5
+    for item, said in zip(items, afternoon, strict=False):
+        assert item.replace("    ", " ") == said.replace(": ", " ", 1)
+
+
+def numbered(text: str) -> list[str]:
+    """The items of a numbered list, each on one line."""
+    items = re.findall(r"^\d+\. .*(?:\n   ? ? ?\S.*)*", text, re.MULTILINE)
+    return [re.sub(r"\n +", " ", item) for item in items]
+
+
+def test_excerpts_fit_on_a_terminal():
+    assert len(blocks("text")) == 3
+    assert max(len(line) for block in blocks("text") for line in block.splitlines()) <= 100
+
+
+def test_counts_of_questions_and_cases():
+    """What `validate` is said to print, counted."""
+    cases = load_index().cases
+    by_size = {size: sum(case.size == size for case in cases) for size in SIZES}
+    questions = len(list(inquiries(NUMPY)))
+    usual, large = by_size["small"] + by_size["medium"], by_size["large"]
+    for backend in ("numpy", "numba"):
+        line = f"{backend} keeps the contract: {questions} probes, {usual} cases passed, 0 failed, "
+        assert line + f"{large} skipped, " in README
+    assert f"(The {large} are the largest" in README
+    assert f"asks a backend {questions} questions" in README
+    assert f"holds {len(cases)} cases" in README.replace("\n  ", " ")

@@ -1,0 +1,1 @@
+"""What `waterlevel bench` times, and what it is timed against."""

@@ -1,0 +1,1 @@
+"""The command `waterlevel`: one file a command, which parses, calls and prints."""

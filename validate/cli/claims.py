@@ -1,0 +1,132 @@
+"""`waterlevel claims`: is what theory says true, and from which rate on?
+
+Every claim is an experiment with the claimed number, the measured one, its uncertainty and a
+verdict. A claim that fails is a result and no error: the exit code is 0 whatever the verdicts are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ...data import LAYERS
+from ...reference.errors import BadInput
+from ...reference.operations import CONTRACT_VERSION
+from .. import plots
+from ..claims import report
+from ..claims.experiments import find_all
+from ..claims.measurements import measure_plan
+from ..claims.moments import Layer, layer_of
+from ..claims.plan import full_plan, quick_plan
+from ..layers.layer_files import check_target, to_json
+from ..real_layers.generation import write_whole
+from ..support.backend_choice import add_backend_argument, choose_backend
+from ..support.console import one_line
+from ..support.environment import environment
+from .study import WIDE, at_least_one, cores
+
+ON_CPU = ("numpy", "numba")
+SUMMARY = "the claims of theory, each with its measured number and a verdict"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="draw the figures there, SVG and PNG"
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help=f"all rates on all layers, those of more than {WIDE} inputs too; more spectra, wider "
+        "ones, more rows and repetitions (19 minutes of one core in place of one)",
+    )
+    parser.add_argument(
+        "--layers",
+        type=Path,
+        metavar="DIR",
+        help="layer files to take in place of the bundled ones, as `python -m "
+        "waterlevel.validate.real_layers --full` makes them of the models",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes side by side on numpy or numba (one per core)",
+    )
+    add_backend_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print the findings, write JSON and figures. Exit code 0.
+
+    Raises:
+        WaterlevelError, OSError: a file that is no layer, a place that cannot be written to, no
+            matplotlib for --plots. Nothing is printed or written then.
+    """
+    workers = at_least_one("--workers", arguments.workers)
+    if arguments.json is not None:
+        check_target(arguments.json)
+    if arguments.plots is not None:
+        plots.check(arguments.plots)
+    layers, left_out = find_layers(arguments.layers or LAYERS, arguments.full)
+    plan = (full_plan if arguments.full else quick_plan)(tuple(layer for layer, _ in layers))
+    choice = choose_backend(arguments.backend)
+    workers = (workers or cores()) if choice.backend.name in ON_CPU else 1
+    laboratory = measure_plan(plan, arguments.backend or choice.backend.name, workers)
+    findings = find_all(laboratory)
+
+    if arguments.json is not None:
+        described = {
+            **report.to_dict(findings, laboratory),
+            "set": "full" if arguments.full else "quick",
+            "layers": [_describe(layer, digests) for layer, digests in layers],
+            "left_out": left_out,
+            "limit": "for Gaussian weights of one variance",
+            "backend": choice.backend.name,
+            "contract": CONTRACT_VERSION,
+            "version": version("waterlevel"),
+            "environment": environment(),
+        }
+        write_whole(arguments.json, (to_json(described, indent=1) + "\n").encode())
+    print(report.text(findings, plan.layers, left_out, WIDE))
+    processes = f"{workers} process" + ("es" if workers > 1 else "")
+    instead = f", because {one_line(choice.instead)}" if choice.instead else ""
+    measured = len(laboratory.measurements)
+    print(f"\n{measured} measurements on {choice.backend.name} in {processes}{instead}.")
+    if arguments.json is not None:
+        print(f"Everything is in {arguments.json}.")
+    if arguments.plots is not None:
+        drawn = plots.draw(arguments.plots, laboratory)
+        print(f"{len(drawn)} figures and their captions are in {arguments.plots}.")
+    return 0
+
+
+def find_layers(
+    directory: Path, wide_too: bool
+) -> tuple[list[tuple[Layer, dict[str, str]]], list[str]]:
+    """(layers in this directory with the digests of their tensors, names of those left out).
+
+    Raises:
+        BadInput, OSError: no such directory, no layer in it, a file that is none.
+    """
+    if not directory.is_dir():
+        raise BadInput(f"--layers: there is no directory {directory}")
+    found = [layer_of(path) for path in sorted(directory.glob("*.safetensors"))]
+    if not found:
+        raise BadInput(f"--layers: {directory} holds no layer file (*.safetensors)")
+    kept = [(layer, digests) for layer, digests in found if wide_too or layer.n <= WIDE]
+    return kept, [layer.name for layer, _ in found if not wide_too and layer.n > WIDE]
+
+
+def _describe(layer: Layer, digests: dict[str, str]) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "family": layer.family,
+        "type": layer.type,
+        "shape": list(layer.shape),
+        "remarks": list(layer.remarks),
+        "input": digests,
+    }

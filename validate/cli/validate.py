@@ -1,0 +1,142 @@
+"""`waterlevel validate`: is a kernel right, and if not, where and why?
+
+Probes ask how a backend computes (`probes`), golden cases what it computes (`golden`). What differs
+is explained (`diagnosis`), and for every algorithm the report tells which level it reaches
+(`levels`). Without --backend every backend that is usable here is validated. On large random layers
+(`random_layers`) a backend can be held against another one.
+
+An own backend is named as module:attribute, or registered under the entry-point group
+`waterlevel.backends` (`example_backend` shows one). A program in any language goes by files:
+`waterlevel export DIR`, then `waterlevel validate --outputs DIR` (`export` says what they hold).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ...backends import Availability, available, get
+from ...backends.cuda.meter import meter_of
+from ...data import GOLDEN
+from ...reference.errors import BadInput, WaterlevelError
+from ...reference.operations import Operations
+from ..conformance import random_layers, reports
+from ..conformance.random_layers import RandomLayers
+from ..conformance.runner import Subject, backend_subject, validate
+from ..conformance.selection import add_selection_arguments, selection_of
+from ..golden.case import load_index
+from ..layers.layer_files import check_target, to_json
+from ..support.environment import environment
+from ..support.progress import Progress
+from ..support.whole_files import write_whole
+from .export import outputs_subject
+
+AGAINST = "numba"
+SUMMARY = "probes and golden cases on every backend: what differs, and why"
+EXAMPLES = """\
+examples:
+  waterlevel validate
+  waterlevel validate --backend mypackage.kernels:Backend --cases 'cholesky/*'
+  waterlevel validate --backend numba --size large --json report.json --junit report.xml
+  waterlevel validate --backend cupy --backend numba-cuda --against numba --json gpu.json
+  waterlevel export DIR && ./my_kernel DIR && waterlevel validate --outputs DIR
+
+Exit code 1 says that something differs."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.epilog = EXAMPLES
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="a name from `waterlevel backends`, or module:attribute (repeatable; default: every "
+        "usable one)",
+    )
+    source.add_argument(
+        "--outputs",
+        type=Path,
+        metavar="DIR",
+        help="no backend, but what a program wrote beside the files of `waterlevel export`",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="NAME",
+        help="large random layers, too, bit for bit as this backend computes them (default: "
+        f"{AGAINST} for a backend on a device, unless --cases picks some)",
+    )
+    add_selection_arguments(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="… as JUnit XML")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Validate, print, write. Exit code 0, or 1 if anything differs.
+
+    Raises:
+        BadInput, Unusable: a backend that is not there or cannot run here, a pattern without a
+            case, no outputs. Nothing is printed or written then.
+    """
+    cases = load_index().cases
+    selection_of(arguments).of(cases)  # refuses a pattern without a case
+    for target in (arguments.json, arguments.junit):
+        if target is not None:
+            check_target(target)
+    if arguments.against is not None and arguments.outputs is not None:
+        raise BadInput("--against compares backends; --outputs has none")
+    other = None if arguments.against is None else get(arguments.against)
+    subjects, unusable = _subjects(arguments)
+    found = []
+    for subject in subjects:
+        meter = meter_of(subject.backend)
+        device = None if meter is None else meter.describe()
+        selection = selection_of(arguments, on_device=meter is not None)
+        with Progress(subject.name) as progress:
+            report = validate(subject, cases, selection, progress.stage)
+            if other is not None or (meter is not None and not arguments.cases):
+                layers = _random_layers(subject, arguments.against, other, progress)
+                report = replace(report, layers=layers)
+        found.append(replace(report, device=device))
+    where = environment()
+    if arguments.json is not None:
+        digest = hashlib.sha256((GOLDEN / "index.json").read_bytes()).hexdigest()
+        content = reports.to_report(found, unusable, where, digest)
+        write_whole(arguments.json, (to_json(content, indent=1) + "\n").encode())
+    if arguments.junit is not None:
+        write_whole(arguments.junit, reports.to_junit(found))
+    print(reports.to_text(found, unusable, where))
+    return 0 if all(report.passed for report in found) else 1
+
+
+def _random_layers(
+    subject: Subject, name: str | None, other: Operations | None, progress: Progress
+) -> RandomLayers:
+    """Against the backend that was named; else against the default, if that can run here."""
+    if other is None:
+        name = AGAINST
+        try:
+            other = get(name)
+        except WaterlevelError as reason:
+            return RandomLayers(name, reason=str(reason))
+    assert subject.backend is not None
+    compared = random_layers.compare(subject.backend, other, random_layers.SHAPES, progress.stage)
+    return RandomLayers(name or other.name, tuple(compared))
+
+
+def _subjects(arguments: argparse.Namespace) -> tuple[list[Subject], Sequence[Availability]]:
+    if arguments.outputs is not None:
+        return [outputs_subject(arguments.outputs)], ()
+    if arguments.backend:
+        names = list(dict.fromkeys(arguments.backend))
+        return [backend_subject(name, get(name)) for name in names], ()
+    everything = available()
+    usable = [entry.name for entry in everything if entry.reason is None]
+    if not usable:
+        raise BadInput("no backend is usable here; `waterlevel backends` says why")
+    unusable = [entry for entry in everything if entry.reason is not None]
+    return [backend_subject(name, get(name)) for name in usable], unusable

@@ -1,0 +1,1 @@
+"""Does a backend keep the contract? Running the cases, judging, reporting."""

@@ -1,0 +1,297 @@
+"""The bits differ. Where did it begin, and which habit would explain it?
+
+An operation is computed again under every variant of `variants`. One that gives the foreign bits,
+all of them, is named. If several do, the input does not tell them apart and all are named; if none
+does, the one that comes closest is, with the share of elements that it explains.
+
+An algorithm is first followed operation by operation, if the foreign backend is at hand
+(`lockstep`): the first operation that differs is the culprit, and is explained as above. If there
+are only foreign outputs (a file written by another program), whole algorithms are tried: every
+habit, then every habit in one operation alone. What the outputs themselves tell is the first column
+that differs in the order of processing.
+
+All this takes the time of many runs, so it has a limit; variants that were not tried for lack of
+time are counted in the message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...reference.operations import Operations
+from ...reference.operations.numpy_operations import NUMPY
+from ..golden.case import Case
+from ..golden.execute import execute, kind_of
+from ..support.comparison import Difference, share_equal
+from .deviations import (
+    Variant,
+    algorithm_variants,
+    clamp_seen_in,
+    combined_variants,
+    operation_variants,
+)
+from .first_divergence import (
+    Outcome,
+    Run,
+    differences,
+    find_culprit,
+    first_column,
+    operations_called,
+    outcome,
+)
+
+SECONDS = 60.0
+CHAINED = ("matmul", "cholesky", "solve", "solve_reversed", "sic")
+
+
+@dataclass(frozen=True)
+class Match:
+    """How much of the foreign output a variant explains.
+
+    Attributes:
+        name, description: of the variant. share: of elements that are equal, 1.0 for all.
+    """
+
+    name: str
+    description: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the variants say about one operation, or about a whole algorithm.
+
+    Attributes:
+        reproduced_by: the variants that give every bit.
+        closest: the best of the others, if it is nearer than the oracle and none gives every bit.
+        share: of elements that the oracle itself has in common with the foreign output.
+        untried: how many variants there was no time for.
+    """
+
+    reproduced_by: tuple[Match, ...]
+    closest: Match | None
+    share: float
+    untried: int
+
+    def lines(self) -> list[str]:
+        """For somebody who reads it."""
+        if self.reproduced_by:
+            heading = "every bit is reproduced by"
+            text = [f"{heading} {match.name}: {match.description}" for match in self.reproduced_by]
+        elif self.closest is not None:
+            text = [
+                f"no known habit reproduces every bit; the closest is {self.closest.name}: "
+                f"{self.closest.description} ({self.closest.share:.2%} of the elements equal, "
+                f"the oracle has {self.share:.2%})"
+            ]
+        else:
+            text = [f"no known habit comes closer than the oracle ({self.share:.2%} equal)"]
+        if self.untried:
+            text.append(f"{self.untried} variants were not tried for lack of time")
+        return text
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Where a difference begins and what explains it.
+
+    Attributes:
+        stage: of an algorithm, as far as it is known; None for an operation.
+        operation: the operation that differs, if it is known.
+        call: which of its calls in the algorithm, from 1; None for an operation alone.
+        differences: one line for each output that differs: those of the operation, if it is known.
+        explanation: None where there is nothing to be said (nothing differs, a host function).
+    """
+
+    stage: str | None = None
+    operation: str | None = None
+    call: int | None = None
+    differences: tuple[str, ...] = ()
+    explanation: Explanation | None = None
+
+    def lines(self) -> list[str]:
+        """For somebody who reads it, most telling first."""
+        text = []
+        if self.stage is not None:
+            where = f" ({self.operation}, call {self.call})" if self.operation else ""
+            text.append(f"first difference: {self.stage}{where}")
+        text += self.differences
+        return text if self.explanation is None else text + self.explanation.lines()
+
+    def message(self) -> str:
+        """All lines."""
+        return "\n".join(self.lines())
+
+    def to_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def diagnose(
+    case: Case,
+    inputs: Mapping[str, NDArray],
+    actual: Outcome,
+    foreign: Operations | None = None,
+    seconds: float = SECONDS,
+) -> Diagnosis:
+    """Explain why a case came out differently.
+
+    Args:
+        inputs: of the case. actual: the outputs, or the error that came in their place.
+        foreign: the backend, if it is at hand; an algorithm is then followed step by step.
+        seconds: after which no further variant is tried.
+    """
+
+    def run(backend: Operations) -> Mapping[str, NDArray]:
+        return execute(case, inputs, backend)
+
+    kind = kind_of(case.function)
+    if kind == "scalar":
+        return Diagnosis(differences=_lines(case.id, outcome(lambda: run(NUMPY)), actual))
+    if kind == "operation":
+        return diagnose_operation(case.id, case.function, run, actual, seconds)
+    order = None
+    if "weight" in inputs and np.ndim(inputs["weight"]) == 2:
+        order = processing_order(case.function, case.parameters, inputs)
+    return diagnose_algorithm(case.id, run, actual, foreign, order, seconds)
+
+
+def diagnose_operation(
+    title: str, operation: str, run: Run, actual: Outcome, seconds: float = SECONDS
+) -> Diagnosis:
+    """Explain one operation; `run` computes its outputs on a backend."""
+    expected = outcome(lambda: run(NUMPY))
+    lines = _lines(title, expected, actual)
+    if not lines:
+        return Diagnosis()
+    found = explain(run, expected, actual, _of_one_operation(actual), time.monotonic() + seconds)
+    return Diagnosis(operation=operation, differences=lines, explanation=found)
+
+
+def diagnose_algorithm(
+    title: str,
+    run: Run,
+    actual: Outcome,
+    foreign: Operations | None = None,
+    order: NDArray[np.int64] | None = None,
+    seconds: float = SECONDS,
+) -> Diagnosis:
+    """Explain an algorithm; `run` computes its outputs on a backend.
+
+    Args:
+        order: the columns of `codes` in the order of processing.
+    """
+    deadline = time.monotonic() + seconds
+    if foreign is not None and (culprit := find_culprit(run, foreign)):
+        rounds = _of_one_operation(culprit.actual)
+        return Diagnosis(
+            culprit.stage,
+            culprit.operation,
+            culprit.call,
+            _named_lines(f"{title}: {culprit.operation}", culprit.differences),
+            explain(culprit.run, culprit.expected, culprit.actual, rounds, deadline),
+        )
+    expected = outcome(lambda: run(NUMPY))
+    lines = _lines(title, expected, actual)
+    if not lines:
+        return Diagnosis()
+    called = operations_called(run)
+    alone = [
+        variant.only_in(name)
+        for name in CHAINED
+        if name in called
+        for variant in operation_variants()
+        if variant.concerns(name)
+    ]
+    rounds = ((*operation_variants(), *algorithm_variants()), alone, combined_variants())
+    found = explain(run, expected, actual, rounds, deadline)
+    return Diagnosis(_first_stage(expected, actual, order), None, None, lines, found)
+
+
+def _of_one_operation(actual: Outcome) -> tuple[tuple[Variant, ...], ...]:
+    clamps: tuple[Variant, ...] = ()
+    if isinstance(actual, dict) and "gains" in actual:
+        clamps = clamp_seen_in(actual["gains"])
+    return ((*operation_variants(), *clamps), combined_variants())
+
+
+def explain(
+    run: Run,
+    expected: Outcome,
+    actual: Outcome,
+    rounds: Iterable[Iterable[Variant]],
+    deadline: float,
+) -> Explanation:
+    """Try variants, one round after the other until one of a round gives every bit."""
+    exact: list[Match] = []
+    closest, untried = None, 0
+    plain = share(expected, actual)
+    for variants in rounds:
+        for variant in variants:
+            if time.monotonic() > deadline:
+                untried += 1
+                continue
+            with variant.applied() as backend:
+                replayed = outcome(lambda backend=backend: run(backend))
+            equal = share(replayed, actual)
+            match = Match(variant.name, variant.description, equal)
+            if equal == 1.0:
+                exact.append(match)
+            elif equal > plain and (closest is None or equal > closest.share):
+                closest = match
+        if exact:
+            break
+    return Explanation(tuple(exact), None if exact else closest, plain, untried)
+
+
+def share(expected: Outcome, actual: Outcome) -> float:
+    """The share of equal elements; two errors are equal or not."""
+    if isinstance(expected, Exception) or isinstance(actual, Exception):
+        return 0.0 if differences(expected, actual) else 1.0
+    return share_equal(actual, expected)
+
+
+def processing_order(
+    method: str, parameters: Mapping[str, Any], inputs: Mapping[str, NDArray]
+) -> NDArray[np.int64]:
+    """The columns in the order in which a method decides them.
+
+    Activation order goes by the diagonal of Σ in its original basis, so it is not known after a
+    rotation; then the natural order is returned.
+    """
+    columns = np.arange(inputs["weight"].shape[1])
+    if method not in ("gptq", "rtn"):
+        return columns[::-1]
+    rotation = parameters.get("rotation") or parameters.get("hadamard_seed") is not None
+    if not parameters.get("actorder") or rotation or "covariance" not in inputs:
+        return columns
+    diagonal = inputs["covariance"].diagonal()
+    return np.argsort(-np.where(diagonal == 0, 1, diagonal), kind="stable")
+
+
+def _first_stage(expected: Outcome, actual: Outcome, order: NDArray[np.int64] | None) -> str | None:
+    if isinstance(expected, Exception) or isinstance(actual, Exception):
+        return None
+    codes = expected.get("codes"), actual.get("codes")
+    if order is None or codes[0] is None or codes[1] is None or codes[0].shape != codes[1].shape:
+        return None
+    found = first_column(codes[0], codes[1], order)
+    if found is None:
+        others = ", ".join(sorted(differences(expected, actual)))
+        return f"the codes are equal; after them, in {others}"
+    column, position = found
+    return f"codes, column {column}, place {position} in the order of processing"
+
+
+def _lines(title: str, expected: Outcome, actual: Outcome) -> tuple[str, ...]:
+    return _named_lines(title, differences(expected, actual))
+
+
+def _named_lines(title: str, found: Mapping[str, Difference]) -> tuple[str, ...]:
+    return tuple(difference.message(title, name) for name, difference in found.items())

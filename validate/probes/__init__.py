@@ -1,0 +1,1 @@
+"""How does a backend compute? Questions that are asked from outside."""

@@ -1,0 +1,1 @@
+"""What every command needs: whole files, workers, console, bit comparison."""
