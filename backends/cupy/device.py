@@ -34,14 +34,14 @@ class CupyDevice:
     def __init__(self) -> None:
         try:
             cupy: Any = import_module("cupy")
-            nvrtc: Any = import_module("cupy.cuda.nvrtc")
+            from cupy.cuda import nvrtc  # pyright: ignore
         except ImportError as error:
             raise WaterlevelError(
                 f"backend cupy needs the package cupy ({_first_line(error)}): "
                 "pip install 'waterlevel[cuda13]', or 'waterlevel[cuda12]' for an older driver"
             ) from error
         self.cupy = cupy
-        self._nvrtc = nvrtc
+        self._nvrtc: Any = nvrtc
         try:
             count = cupy.cuda.runtime.getDeviceCount()
             if count == 0:

@@ -30,24 +30,7 @@ class NumbaOperations(NumpyOperations):
 
     def __init__(self) -> None:
         try:
-            from . import (
-                hadamard as numba_hadamard,
-            )
-            from . import (
-                histogram as numba_histogram,
-            )
-            from . import (
-                products as numba_products,
-            )
-            from . import (
-                sic as numba_sic,
-            )
-            from . import (
-                sums as numba_sums,
-            )
-            from . import (
-                triangular as numba_triangular,
-            )
+            from . import hadamard, histogram, products, sic, sums, triangular
         except ImportError as error:
             raise WaterlevelError(
                 f"backend numba needs the package numba ({error}): pip install 'waterlevel[numba]'"
@@ -57,12 +40,12 @@ class NumbaOperations(NumpyOperations):
                 f"backend numba cannot keep compiled code ({error}); "
                 "set NUMBA_CACHE_DIR to a folder that can be written"
             ) from error
-        self._products = numba_products
-        self._triangular = numba_triangular
-        self._cancellation = numba_sic
-        self._sums = numba_sums
-        self._hadamards = numba_hadamard
-        self._histograms = numba_histogram
+        self._products = products
+        self._triangular = triangular
+        self._cancellation = sic
+        self._sums = sums
+        self._hadamards = hadamard
+        self._histograms = histogram
 
     # Sums --------------------------------------------------------------------------------------
 

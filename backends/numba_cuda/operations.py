@@ -35,35 +35,15 @@ class NumbaCudaOperations:
         require_package()
         from . import (
             checks as numba_cuda_checks,
-        )
-        from . import (
             elements as numba_cuda_elements,
-        )
-        from . import (
             hadamard as numba_cuda_hadamard,
-        )
-        from . import (
             histogram as numba_cuda_histogram,
-        )
-        from . import (
             launch as numba_cuda_launch,
-        )
-        from . import (
             meter as numba_cuda_meter,
-        )
-        from . import (
             moves as numba_cuda_moves,
-        )
-        from . import (
             products as numba_cuda_products,
-        )
-        from . import (
             sic as numba_cuda_sic,
-        )
-        from . import (
             sums as numba_cuda_sums,
-        )
-        from . import (
             triangular as numba_cuda_triangular,
         )
 

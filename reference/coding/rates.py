@@ -66,8 +66,13 @@ from numpy.typing import NDArray
 
 from ..arithmetic.logarithm import decimal_log2, exact, to_float, working_precision
 from ..errors import BadInput
-from .histogram import ColumnHistograms, grouped_histograms, run_lengths, sums_of_squares
-from .histogram import column_histograms as column_histograms  # what every rate starts from
+from .histogram import (
+    ColumnHistograms,
+    column_histograms as column_histograms,  # what every rate starts from
+    grouped_histograms,
+    run_lengths,
+    sums_of_squares,
+)
 from .huffman import code_lengths
 
 RATE_MEASURES = ("rate", "rate_column", "rate_pooled")

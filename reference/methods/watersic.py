@@ -76,8 +76,7 @@ from .preparation import (
     spectrum_of,
 )
 from .rate_search import SpacingChoice
-from .rescalers import RescaleProblem
-from .rescalers import rescale as find_scales
+from .rescalers import RescaleProblem, rescale as find_scales
 from .results import LatticeScales, Quantized, finish
 
 

@@ -20,8 +20,7 @@ from ..arithmetic.sums import tree_sum
 from ..coding import histogram
 from ..coding.histogram import ColumnHistograms
 from ..grids.codebooks import Codebook, affine_levels
-from . import Operations
-from . import sic as cancellation
+from . import Operations, sic as cancellation
 
 # Infinities and NaNs are results like any other: the algorithms look for them.
 ieee = np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")

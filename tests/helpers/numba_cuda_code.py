@@ -67,7 +67,7 @@ def main() -> int:
     from waterlevel.backends.numba_cuda import launch as launch
 
     for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic", "peak"):
-        importlib.import_module(f"waterlevel.backends.numba_cuda_{module}")
+        importlib.import_module(f"waterlevel.backends.numba_cuda.{module}")
     importlib.import_module("waterlevel.backends.numba_cuda.hadamard")
     toolkit = find_toolkit()
     kernels = {

@@ -15,8 +15,6 @@ import numpy as np
 
 from waterlevel.backends.numba_cuda import (
     launch as numba_cuda_launch,
-)
-from waterlevel.backends.numba_cuda import (
     operations as numba_cuda_operations,
 )
 from waterlevel.reference.errors import WaterlevelError

@@ -49,7 +49,7 @@ def call_every_operation(dtype: Any) -> None:
 def kernels() -> Iterator[tuple[str, Any]]:
     """Every function that Numba compiles for the backend."""
     for name, module in sorted(sys.modules.items()):
-        if name.startswith("waterlevel.backends.numba_"):
+        if name.startswith("waterlevel.backends.numba_cpu."):
             for function in vars(module).values():
                 if hasattr(function, "inspect_asm") and function.py_func.__module__ == name:
                     yield function.py_func.__name__, function

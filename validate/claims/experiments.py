@@ -11,11 +11,7 @@ from . import (
     rotated_diagonals,
     rotation,
     scalar_waterfilling,
-)
-from . import (
     shared_table as one_table,
-)
-from . import (
     worst_case as adversary,
 )
 from .finding import Finding

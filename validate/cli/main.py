@@ -18,19 +18,15 @@ from ...reference.operations import CONTRACT_VERSION
 from ..support.console import BadUsage, Parser, describe, fail, settle_output
 from . import (
     backends as list_backends,
-)
-from . import (
     bench as benchmark,
-)
-from . import claims as claims
-from . import (
+    claims as claims,
     compare,
     export,
+    golden as golden,
     quantize,
     study,
     validate,
 )
-from . import golden as golden
 
 PROGRAM = "waterlevel"
 COMMANDS = {

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from ...backends import available, get
-from ...reference.errors import WaterlevelError
-from ...reference.operations import Operations
-from ..golden.case import SIZES, Case, load_index
-from ..probes.questions import Inquiry, inquiries
-from .outcomes import judge, run_case
-from .selection import Selection
+from waterlevel.backends import available, get
+from waterlevel.reference.errors import WaterlevelError
+from waterlevel.reference.operations import Operations
+from waterlevel.validate.conformance.outcomes import judge, run_case
+from waterlevel.validate.conformance.selection import Selection
+from waterlevel.validate.golden.case import SIZES, Case, load_index
+from waterlevel.validate.probes.questions import Inquiry, inquiries
 
 
 def pytest_generate_tests(metafunc: Any) -> None:

@@ -17,8 +17,7 @@ import pytest
 from waterlevel import backends
 from waterlevel.backends.cuda.device import DeviceArray
 from waterlevel.backends.cuda.operations import CudaOperations
-from waterlevel.backends.cupy import compiler as cuda_compiler
-from waterlevel.backends.cupy import device as cupy_device
+from waterlevel.backends.cupy import compiler as cuda_compiler, device as cupy_device
 from waterlevel.backends.cupy.operations import check_bits
 from waterlevel.reference import watersic
 from waterlevel.reference.errors import WaterlevelError

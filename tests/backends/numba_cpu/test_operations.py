@@ -13,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from waterlevel import backends
+from waterlevel import backends, reference
 from waterlevel.backends.numba_cpu.operations import NumbaOperations
 from waterlevel.reference import watersic
-from waterlevel.reference.arithmetic import sums
 from waterlevel.reference.bases import hadamard
 from waterlevel.reference.errors import CodeOverflow, NotPositiveDefinite
 from waterlevel.reference.grids.codebooks import (
@@ -383,16 +381,16 @@ def test_a_fused_multiply_add_is_noticed(machine_code):
 
 SUM_OF_TWO = """
 import json, numpy, sys
-from waterlevel.backends import numba_sums
-found = numba_sums.column_inner(numpy.array([[1.0], [2.0]]), numpy.ones((2, 1)))
-stats = numba_sums.inner.stats
+from waterlevel.backends.numba_cpu import sums
+found = sums.column_inner(numpy.array([[1.0], [2.0]]), numpy.ones((2, 1)))
+stats = sums.inner.stats
 json.dump([found[0], len(stats.cache_hits), len(stats.cache_misses)], sys.stdout)
 """
 
 
 def test_machine_code_is_as_new_as_all_of_the_source(tmp_path):
     """What a kernel imports may change alone, as in an update of the package."""
-    for part, module in {"reference": sums, "backends": backends}.items():
+    for part, module in {"reference": reference, "backends": backends}.items():
         shutil.copytree(Path(module.__file__).parent, tmp_path / "waterlevel" / part)
 
     def run() -> list:
@@ -407,7 +405,7 @@ def test_machine_code_is_as_new_as_all_of_the_source(tmp_path):
 
     assert run() == [3.0, 0, 1]
     assert run() == [3.0, 1, 0]
-    trees = tmp_path / "waterlevel" / "backends" / "numba_trees.py"
+    trees = tmp_path / "waterlevel" / "backends" / "numba_cpu" / "trees.py"
     source = trees.read_text()
     assert source.count("buffer[i] += buffer[") == 1
     trees.write_text(source.replace("buffer[i] += buffer[", "buffer[i] -= buffer["))

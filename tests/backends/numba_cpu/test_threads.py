@@ -12,8 +12,7 @@ from ...helpers.inputs import bell, same_bits
 
 pytest.importorskip("numba", reason="the backend numba needs the package numba")
 
-from waterlevel.backends.numba_cpu import hadamard as numba_hadamard
-from waterlevel.backends.numba_cpu import threads as numba_threads
+from waterlevel.backends.numba_cpu import hadamard as numba_hadamard, threads as numba_threads
 from waterlevel.backends.numba_cpu.compiler import serial, task
 from waterlevel.backends.numba_cpu.threads import share
 

@@ -193,11 +193,7 @@ def test_grids_fit_every_device(monkeypatch):
     """More rows than 65535 tiles hold: the most of a grid in all dimensions but the first."""
     from waterlevel.backends.numba_cuda import (
         launch as numba_cuda_launch,
-    )
-    from waterlevel.backends.numba_cuda import (
         products as numba_cuda_products,
-    )
-    from waterlevel.backends.numba_cuda import (
         sums as numba_cuda_sums,
     )
 

@@ -22,7 +22,7 @@ from waterlevel.backends.cuda.device import SOURCES
 from waterlevel.backends.cuda.operations import CudaOperations
 
 HERE = Path(__file__).parent
-KERNELS = Path(waterlevel.backends.__file__).parent / "cuda"
+KERNELS = Path(waterlevel.backends.__file__).parent / "cupy" / "kernels"
 DTYPES = {"float64": [], "float32": ["-DWATERLEVEL_FLOAT32"]}
 GUARD = 64  # bytes on each side of a buffer
 POISON = 0xFF  # as a float this is a NaN, as an integer -1

@@ -12,8 +12,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from waterlevel.reference.arithmetic import logarithm
 from waterlevel.reference.errors import BadInput
@@ -183,7 +182,7 @@ def test_a_changed_default_context_changes_nothing():
         "default.prec, default.Emax, default.Emin = 4, 5, -5\n"
         "default.clamp, default.rounding = 1, decimal.ROUND_FLOOR\n"
         "default.traps[decimal.Inexact] = True\n"
-        "from waterlevel.reference import logarithm\n"
+        "from waterlevel.reference.arithmetic import logarithm\n"
         "print(logarithm.log2(0.3).hex(), logarithm.exp2(-1073.7).hex())\n"
         "print(logarithm.CONTEXT)"
     )

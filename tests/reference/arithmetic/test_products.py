@@ -6,8 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from waterlevel.reference.arithmetic import products
 from waterlevel.reference.bases.hadamard import base_matrix

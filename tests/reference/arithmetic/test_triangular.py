@@ -8,8 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from waterlevel.reference.arithmetic import products, triangular
 from waterlevel.reference.errors import NotPositiveDefinite

@@ -8,8 +8,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from waterlevel.reference.bases.haar import haar
 from waterlevel.reference.bases.hadamard import base_matrix, base_order

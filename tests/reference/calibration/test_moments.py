@@ -6,8 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from waterlevel.reference.arithmetic.sums import tree_sum
 from waterlevel.reference.calibration.moments import MomentAccumulator, causal, token_importance

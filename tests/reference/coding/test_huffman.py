@@ -7,8 +7,7 @@ from fractions import Fraction
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from waterlevel.reference.coding.huffman import canonical_codewords, code_lengths
 from waterlevel.reference.errors import BadInput

@@ -10,8 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from waterlevel.reference.errors import BadInput
 from waterlevel.reference.limits.waterfilling import Allocation, allocate_distortion, allocate_rate

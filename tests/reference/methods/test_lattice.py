@@ -8,8 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from waterlevel.reference.grids.codebooks import AffineGrid, UniformLattice
 from waterlevel.reference.operations.numpy_operations import NUMPY

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from waterlevel.reference import CodeOverflow, WaterlevelError, gptq, rtn, waterfill, watersic
 from waterlevel.reference.limits.gaussian_limit import eigenbasis

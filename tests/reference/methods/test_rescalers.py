@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from waterlevel.reference import NUMPY, NotPositiveDefinite, watersic
 from waterlevel.reference.methods.rescalers import RescaleProblem, rescale

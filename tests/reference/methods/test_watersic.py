@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from waterlevel.reference import BadInput, CodeOverflow, NotPositiveDefinite, watersic
 from waterlevel.reference.methods.rate_search import open_loop_spacing

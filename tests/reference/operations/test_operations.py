@@ -8,8 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from waterlevel.reference.bases.hadamard import base_matrix
 from waterlevel.reference.grids.codebooks import ScaledLattice

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from waterlevel.reference.errors import BadInput
 from waterlevel.reference.theory.scalar import (

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from waterlevel.reference.errors import WaterlevelError
-from waterlevel.validate.benchmark import block_updated, eager, peers
-from waterlevel.validate.benchmark import child as benchmark_child
+from waterlevel.validate.benchmark import block_updated, child as benchmark_child, eager, peers
 from waterlevel.validate.benchmark.rows import MAXIMUM, ROWS, STEP, Inputs, Placed
 from waterlevel.validate.cli.main import main
 
@@ -76,7 +75,7 @@ def test_peers_have_a_table_of_their_own(capsys, monkeypatch, tmp_path):
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import numpy\n"
-        "from waterlevel.validate import peers\n"
+        "from waterlevel.validate.benchmark import peers\n"
         "from waterlevel.validate.benchmark.rows import ROWS, Placed\n"
         "def prepare(row, inputs):\n"
         "    print('Welcome!')\n"

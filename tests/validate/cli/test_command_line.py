@@ -21,9 +21,7 @@ import pytest
 from waterlevel.backends import Availability, Unusable
 from waterlevel.reference.operations import CONTRACT_VERSION
 from waterlevel.reference.operations.numpy_operations import NUMPY
-from waterlevel.validate.cli import backends as list_backends
-from waterlevel.validate.cli import main as command_line
-from waterlevel.validate.cli import quantize
+from waterlevel.validate.cli import backends as list_backends, main as command_line, quantize
 from waterlevel.validate.support import backend_choice
 from waterlevel.validate.support.backend_choice import Choice
 from waterlevel.validate.support.console import describe, fail, number, one_line

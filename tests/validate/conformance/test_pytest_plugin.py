@@ -38,7 +38,7 @@ def test_a_wrong_backend_fails_where_it_is_wrong(tmp_path: Path):
         tmp_path, TEMPTING, "--waterlevel-cases", "matmul/*-float32", "-k", "test_case"
     )
     assert code == 1, text
-    assert f"FAILED test_conformance.py::test_case[{TEMPTING}: matmul/order/" in text
+    assert f"FAILED conformance/test_conformance.py::test_case[{TEMPTING}: matmul/order/" in text
     assert "matmul/order-free/" not in text
     assert " ulp" in text
     assert "Traceback" not in text

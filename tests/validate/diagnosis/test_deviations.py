@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from waterlevel.reference import CodeOverflow, NotPositiveDefinite
 from waterlevel.reference.bases.hadamard import base_matrix
@@ -407,7 +406,8 @@ def test_every_habit_is_caught_here_or_in_the_diagnosis():
 def test_patches_are_taken_back(variant):
     def present():
         modules = [
-            importlib.import_module(f"waterlevel.reference.{m}") for m, _, _ in variant.patches
+            importlib.import_module(f"waterlevel.reference.methods.{m}")
+            for m, _, _ in variant.patches
         ]
         return [getattr(m, a) for m, (_, a, _) in zip(modules, variant.patches, strict=True)]
 
