@@ -16,7 +16,8 @@ ORDER = {
     "reference": "theory methods calibration limits bases operations grids coding arithmetic",
     "backends": "numba_cpu numba_cuda cupy cuda",
     "validate": (
-        "cli plots claims benchmark real_layers conformance diagnosis golden probes layers support"
+        "cli models plots claims benchmark real_layers conformance diagnosis golden probes layers "
+        "support"
     ),
 }
 MAY_KNOW = {
