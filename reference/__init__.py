@@ -29,6 +29,12 @@ The rest of the subject:
 14. `methods.absmax`, `theory.absmax`, `theory.products`, `theory.generic_product`
     two factors quantised
 
+Whole models, over integers, so that no sum rounds and nothing can differ:
+
+18. `decoder`, `decoder.integers`, `decoder.decoder`, `decoder.configuration`, `decoder.attention`,
+    `decoder.exponential`, `decoder.normalization`, `decoder.rotary`, `decoder.feed_forward`,
+    `decoder.likelihood`, `decoder.sequence_moments`, `decoder.passes`, `decoder.library`
+
 The arithmetic that makes all of it the same on every machine:
 
 15. `arithmetic.sums`, `arithmetic.products`, `arithmetic.triangular`, `arithmetic.butterflies`,
@@ -37,8 +43,9 @@ The arithmetic that makes all of it the same on every machine:
     what a backend must do, and the oracle that does it
 17. `operations.layer`, `methods.preparation`, `methods.results`, `checks`, `errors`
 
-**Who knows whom.** A folder imports only folders that stand below it in this list: `theory`,
-`methods`, `calibration`, `limits`, `bases`, `operations`, `grids`, `coding`, `arithmetic`.
+**Who knows whom.** A folder imports only folders that stand below it in this list: `decoder`,
+`theory`, `methods`, `calibration`, `limits`, `bases`, `operations`, `grids`, `coding`,
+`arithmetic`.
 """
 
 from .errors import BadInput, CodeOverflow, NotPositiveDefinite, WaterlevelError

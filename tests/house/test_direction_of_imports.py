@@ -13,7 +13,9 @@ PACKAGES = ("reference", "backends", "validate", "data")
 # From top to bottom. Modules that stand in no folder are at the end of their package: all may
 # import them, and they import no folder, but for `ENTRANCES`.
 ORDER = {
-    "reference": "theory methods calibration limits bases operations grids coding arithmetic",
+    "reference": (
+        "decoder theory methods calibration limits bases operations grids coding arithmetic"
+    ),
     "backends": "numba_cpu numba_cuda cupy cuda",
     "validate": (
         "cli models plots claims benchmark real_layers conformance diagnosis golden probes layers "

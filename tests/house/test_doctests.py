@@ -30,6 +30,7 @@ PACKAGES = (waterlevel.reference, waterlevel.backends, waterlevel.validate, wate
 # Every other module of reference/ is a text with a worked example.
 WITHOUT_EXAMPLE = {
     "waterlevel.reference": "empty",
+    "waterlevel.reference.decoder": "reading order",
     "waterlevel.reference.errors": "names only",
     **dict.fromkeys(
         (

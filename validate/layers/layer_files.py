@@ -107,7 +107,7 @@ def read_layer(path: Path | str) -> LayerFile:
                 _check_dtypes(path, dtypes)
                 metadata = tensors.metadata() or {}
                 loaded = {
-                    name: _bfloat16(file, name) if dtype == "BF16" else tensors.get_tensor(name)
+                    name: read_bfloat16(file, name) if dtype == "BF16" else tensors.get_tensor(name)
                     for name, dtype in dtypes.items()
                 }
         except SafetensorError as error:
@@ -267,7 +267,7 @@ def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return description
 
 
-def _bfloat16(file: BinaryIO, name: str) -> NDArray[np.float32]:
+def read_bfloat16(file: BinaryIO, name: str) -> NDArray[np.float32]:
     """A bfloat16 tensor of a safetensors file that was found to be whole, in float32.
 
     NumPy has no such type, and the library's own reader needs another package for it. A bfloat16 is
