@@ -125,8 +125,11 @@ def test_every_tensor_belongs_to_a_case_and_every_case_finds_its_own():
 def test_files_are_small():
     bytes_of = {path.name: path.stat().st_size for path in GOLDEN.iterdir()}
     assert sum(bytes_of.values()) < 11 * MEGABYTE
-    everything = [path.stat().st_size for path in GOLDEN.parent.rglob("*") if path.is_file()]
-    assert sum(everything) < 25 * MEGABYTE
+    data = GOLDEN.parent
+    sizes = {path: path.stat().st_size for path in data.rglob("*") if path.is_file()}
+    models = sum(size for path, size in sizes.items() if data / "models" in path.parents)
+    assert models < 5 * MEGABYTE
+    assert sum(sizes.values()) - models < 25 * MEGABYTE
 
 
 def test_contract_is_the_one_that_this_program_follows():
