@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers import exact_decoder
-from tests.helpers.decoders import ARCHITECTURES, digest, random_tensors, tiny, tokens
 from waterlevel.reference.decoder import GROUPS, Decoder, Passes, integers
 from waterlevel.reference.errors import BadInput
+
+from ...helpers import exact_decoder
+from ...helpers.decoders import ARCHITECTURES, digest, random_tensors, tiny, tokens
 
 attention_module = __import__("importlib").import_module("waterlevel.reference.decoder.attention")
 

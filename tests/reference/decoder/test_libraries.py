@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.decoders import digest, random_tensors, tiny, tokens
 from waterlevel.reference.decoder import Decoder
 from waterlevel.validate.models.loading import passes_of
+
+from ...helpers.decoders import digest, random_tensors, tiny, tokens
 
 MODULES = {"numba": "numba", "torch": "array_api_compat.torch", "jax": "jax"}
 

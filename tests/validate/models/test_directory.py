@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.helpers.decoders import random_tensors, tiny, tokens
 from waterlevel.reference.decoder import Decoder
 from waterlevel.reference.decoder.rotary import tables
 from waterlevel.reference.errors import BadInput
 from waterlevel.validate.models import load_decoder
+
+from ...helpers.decoders import random_tensors, tiny, tokens
 
 SIZES = {
     "vocab_size": 53,
