@@ -56,7 +56,7 @@ import threading, time
 import numpy as np
 from numba import float64
 from numba.cuda.simulator import kernelapi
-from ...helpers.simulated_sharing import share_safely
+from tests.helpers.simulated_sharing import share_safely
 
 share_safely()
 empty, shared, found = np.empty, kernelapi.FakeCUDAShared(0), []
