@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
 COMPILER = shutil.which("gcc")
 pytestmark = [
     pytest.mark.skipif(
@@ -34,14 +34,14 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("driver")
-    source = HERE / "helpers" / "driver_without_device.c"
+    source = ROOT / "tests" / "helpers" / "driver_without_device.c"
     target = folder / "libcuda.so.1"
     subprocess.run(
         [COMPILER, "-shared", "-fPIC", str(source), "-o", str(target), "-ldl"], check=True
     )
     ran = subprocess.run(
         [sys.executable, "-m", "tests.helpers.numba_cuda_launches"],
-        cwd=HERE.parent,
+        cwd=ROOT,
         env={**os.environ, "LD_LIBRARY_PATH": str(folder), "NUMBA_ENABLE_CUDASIM": "0"},
         capture_output=True,
         text=True,
