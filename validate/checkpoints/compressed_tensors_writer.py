@@ -76,8 +76,8 @@ def nvfp4_pack_quantized(weight: QuantizedWeight) -> Written:
     if wrong.any():
         row, group = np.argwhere(wrong)[0]
         raise BadInput(
-            f"{weight.name}: scale {weight.scale[row, group]} of row {row}, group {group} is not an "
-            f"E4M3 number divided by {whole}"
+            f"{weight.name}: scale {weight.scale[row, group]} of row {row}, group {group} is "
+            f"no E4M3 number divided by {whole}"
         )
     tensors = _fp4(weight) | {
         f"{weight.name}_scale": ("F8_E4M3", patterns),

@@ -72,9 +72,8 @@ def _floating(form: FloatFormat, after_largest: tuple[float, ...] = ()) -> Eleme
     magnitudes = np.full(half, np.nan)
     known = [*form.magnitudes.tolist(), *after_largest]
     magnitudes[: len(known)] = known
-    return Element(
-        form.name, form.bits, np.concatenate([magnitudes, -magnitudes]).astype(np.float32)
-    )
+    values = np.concatenate([magnitudes, -magnitudes])
+    return Element(form.name, form.bits, values.astype(np.float32))
 
 
 def _e8m0() -> Element:
@@ -84,9 +83,8 @@ def _e8m0() -> Element:
 
 
 def _mxint8() -> Element:
-    return Element(
-        "mxint8", 8, np.arange(256).astype(np.uint8).view(np.int8).astype(np.float32) / 64
-    )
+    values = np.arange(256).astype(np.uint8).view(np.int8) / 64.0
+    return Element("mxint8", 8, values.astype(np.float32))
 
 
 ELEMENTS = {
