@@ -79,7 +79,7 @@ class QuantizedWeight:
             out[...] = codes
         else:
             np.take(self.element.values, codes, out=out, mode="clip")
-        width = self._even_groups()
+        width = self.even_width()
         for table, combine in (
             (self.zero, np.subtract),
             (self.scale, np.multiply),
@@ -93,7 +93,7 @@ class QuantizedWeight:
             else:
                 combine(out, table[rows].take(self.group, axis=1), out=out, dtype=np.float32)
 
-    def _even_groups(self) -> int:
+    def even_width(self) -> int:
         """The columns of a group, if groups follow each other and are equally long; else 0."""
         columns, groups = self.shape[1], self.scale.shape[1]
         width = columns // groups if groups else 0

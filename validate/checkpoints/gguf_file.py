@@ -6,6 +6,7 @@ package maps the file into memory, so one tensor at a time is what is read.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class GgufReader:
 
     def __init__(self, path: Path) -> None:
         try:
-            import gguf
+            gguf = importlib.import_module("gguf")
         except ImportError:
             raise BadInput(
                 f"{path}: needs the package gguf: pip install 'waterlevel[models]'"
