@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.errors import BadInput
-from ...reference.limit import covariance_eigenvalues, rate_limit
-from ...reference.numpy_operations import NUMPY
-from ..layer_files import covariance_of, read_layer
+from ...reference.limits.gaussian_limit import covariance_eigenvalues, rate_limit
+from ...reference.operations.numpy_operations import NUMPY
+from ..layers.layer_files import covariance_of, read_layer
 from .findings import Finding, entropy, examine, relative_error, scale_rule
 from .gguf_file import GgufReader
 from .reading import Checkpoint

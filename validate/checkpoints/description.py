@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.errors import BadInput
-from ...reference.results import GridScales, Quantized
+from ...reference.methods.results import GridScales, Quantized
 from .elements import ELEMENTS, Element
 
 CHUNK = 1 << 21

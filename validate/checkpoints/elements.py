@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.errors import BadInput
-from ...reference.formats import FORMATS, FloatFormat
+from ...reference.grids.float_formats import FORMATS, FloatFormat
 
 
 @dataclass(frozen=True, eq=False)

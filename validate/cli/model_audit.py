@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..checkpoints.audit import Audit, audit
 from ..checkpoints.reading import open_checkpoint
-from ..console import number, table
-from ..layer_files import to_json
-from ..whole_files import write_whole
+from ..layers.layer_files import to_json
+from ..support.console import number, table
+from ..support.whole_files import write_whole
 
 SUMMARY = "compare a quantised checkpoint with the original, layer by layer"
 EXAMPLES = """\

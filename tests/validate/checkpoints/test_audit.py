@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.helpers.checkpoints import DOWN, UP, model, stored
-from waterlevel.reference.gptq import gptq
-from waterlevel.reference.rtn import rtn
+from waterlevel.reference.methods.gptq import gptq
+from waterlevel.reference.methods.rtn import rtn
 from waterlevel.validate.checkpoints.audit import audit
 from waterlevel.validate.checkpoints.description import QuantizedWeight, even_groups
 from waterlevel.validate.checkpoints.elements import ELEMENTS
