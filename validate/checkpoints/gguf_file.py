@@ -72,6 +72,8 @@ class GgufReader:
                 f"{self.path}: tensor {name} has type {tensor.tensor_type.name}, which the "
                 "installed gguf cannot dequantise"
             ) from None
+        except ValueError as error:
+            raise BadInput(f"{self.path}: tensor {name} cannot be dequantised ({error})") from None
         return np.asarray(numbers, np.float32)
 
     def _tensor(self, name: str) -> Any:

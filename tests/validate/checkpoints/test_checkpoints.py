@@ -27,6 +27,7 @@ from waterlevel.validate.checkpoints.reading import open_checkpoint
 from waterlevel.validate.checkpoints.tensor_files import TensorFiles
 from waterlevel.validate.checkpoints.writing import FORMATS, write_checkpoint
 
+STEM = UP.removesuffix(".weight")
 TYPES = {
     "fp4-e2m1": ml_dtypes.float4_e2m1fn,
     "fp6-e2m3": ml_dtypes.float6_e2m3fn,
@@ -138,6 +139,62 @@ def test_nvfp4_by_hand(tmp_path):
     assert open_checkpoint(directory).dequantized(UP)[0, :4].tolist() == [-1.5, 0.25, -1.5, 0.25]
 
 
+def test_fp8_blocks_by_hand(tmp_path):
+    """Blocks of 2 rows and 3 columns; the last ones are smaller. 0x38 is 1, 0xC0 is -2."""
+    codes = np.full((3, 4), 0x38, np.uint8)
+    codes[2, 3] = 0xC0
+    tensors = {
+        UP: ("F8_E4M3", codes),
+        UP + "_scale_inv": ("F32", np.array([[1, 2], [3, 4]], np.float32)),
+    }
+    settings = {"quant_method": "fp8", "weight_block_size": [2, 3]}
+    directory = stored(tmp_path / "fp8", tensors, {"quantization_config": settings})
+    expected = [[1, 1, 1, 2], [1, 1, 1, 2], [3, 3, 3, -8]]
+    assert open_checkpoint(directory).dequantized(UP).tolist() == expected
+
+
+def test_gpt_oss_by_hand(tmp_path):
+    blocks = np.zeros((2, 1, 1, 16), np.uint8)
+    blocks[1, 0, 0, 0] = 0x2F
+    scales = np.array([[[127]], [[128]]], np.uint8)
+    tensors = {"x.down_proj_blocks": ("U8", blocks), "x.down_proj_scales": ("U8", scales)}
+    config = {"quantization_config": {"quant_method": "mxfp4"}}
+    checkpoint = open_checkpoint(stored(tmp_path / "oss", tensors, config))
+    assert checkpoint.quantized() == ["x.down_proj[0]", "x.down_proj[1]"]
+    assert not checkpoint.dequantized("x.down_proj[0]").any()
+    assert checkpoint.dequantized("x.down_proj[1]")[0, :3].tolist() == [-12.0, 2.0, 0.0]
+
+
+def test_mlx_by_hand(tmp_path):
+    """Codes 0 … 7 in the first word; 0.5·code - 1; a layer with bits of its own."""
+    word = sum(code << (4 * code) for code in range(8))
+    tensors = {
+        UP: ("U32", np.array([[word] * 4], np.uint32)),
+        f"{STEM}.scales": ("F16", np.array([[0.5]], np.float16)),
+        f"{STEM}.biases": ("F16", np.array([[-1.0]], np.float16)),
+    }
+    settings = {"group_size": 64, "bits": 8, STEM: {"group_size": 32, "bits": 4}}
+    directory = stored(tmp_path / "mlx", tensors, {"quantization": settings})
+    ours = open_checkpoint(directory).dequantized(UP)
+    assert ours[0, :8].tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+
+
+def test_int_quantized_by_hand(tmp_path):
+    tensors = {
+        UP: ("I8", np.array([[-128, 127], [3, -3]], np.int8)),
+        UP + "_scale": ("F16", np.array([[0.5], [2.0]], np.float16)),
+        UP + "_zero_point": ("I8", np.array([[-1], [1]], np.int8)),
+    }
+    arguments = {"num_bits": 8, "strategy": "channel", "symmetric": False}
+    settings = {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "config_groups": {"g": {"targets": ["Linear"], "weights": arguments}},
+    }
+    directory = stored(tmp_path / "int", tensors, {"quantization_config": settings})
+    assert open_checkpoint(directory).dequantized(UP).tolist() == [[-63.5, 64.0], [4.0, -8.0]]
+
+
 def test_bfloat16_and_small_floats_become_exact_numbers(tmp_path):
     values = np.array([1.0, -2.5, 3.0e38], ml_dtypes.bfloat16)
     tensors = {
@@ -244,9 +301,6 @@ def gptq_directory(tmp_path, change=lambda tensors: None, **settings):
     return stored(tmp_path / "bad", tensors, config)
 
 
-STEM = UP.removesuffix(".weight")
-
-
 @pytest.mark.parametrize(
     ("change", "settings", "pattern"),
     [
@@ -344,3 +398,30 @@ def test_auto_map_is_said_and_not_run(tmp_path):
     checkpoint = open_checkpoint(directory)
     assert checkpoint.format == "none"
     assert checkpoint.remarks == ["auto_map in config.json names code of the model; it is not run"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_broken_gguf_is_refused(tmp_path):
+    """Cut anywhere, or with any byte of its header changed: one line, or numbers all the same."""
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "model.gguf"
+    form = gguf.GGMLQuantizationType.Q4_0
+    writer = gguf.GGUFWriter(path, "llama")
+    data = gguf.quants.quantize(np.ones((4, 64), np.float32), form)
+    writer.add_tensor("a.weight", data, raw_dtype=form)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    whole = path.read_bytes()
+    refusals = 0
+    for place in range(len(whole)):
+        for content in (whole[:place], whole[:place] + b"\xff" + whole[place + 1 :]):
+            path.write_bytes(content)
+            try:
+                checkpoint = open_checkpoint(path)
+                for name in checkpoint.quantized():
+                    checkpoint.dequantized(name)
+            except BadInput:
+                refusals += 1
+    assert refusals > len(whole)

@@ -18,6 +18,7 @@ from tests.helpers.checkpoints import (
     stored,
 )
 from waterlevel.validate.checkpoints.reading import open_checkpoint
+from waterlevel.validate.checkpoints.tensor_files import TensorFiles
 from waterlevel.validate.checkpoints.writing import write_checkpoint
 
 # Packages of others warn about themselves.
@@ -152,6 +153,52 @@ def test_we_read_what_compressed_tensors_writes(tmp_path, form, arguments):
     theirs = module.decompress(compressed, scheme)["weight"]
     ours = torch.from_numpy(open_checkpoint(directory).dequantized(UP)).to(theirs.dtype)
     assert same_bits(from_torch(ours), from_torch(theirs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "make"),
+    [
+        ("pack-quantized", lambda name, a, n: integer_weight(name, a, n)),
+        ("pack-quantized", lambda name, a, n: integer_weight(name, a, n, symmetric=False)),
+        ("float-quantized", lambda name, a, n: float_weight("fp8-e4m3", name, a, n, n)),
+        ("mxfp4-pack-quantized", lambda name, a, n: float_weight("fp4-e2m1", name, a, n)),
+    ],
+)
+def test_transformers_loads_the_whole_directory(tmp_path, form, make):
+    pytest.importorskip("compressed_tensors")
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        vocab_size=96,
+    )
+    source, output = tmp_path / "source", tmp_path / "out"
+    transformers.LlamaForCausalLM(config).save_pretrained(source)
+    shapes = {name: entry.shape for name, entry in TensorFiles(source).entries.items()}
+    weights = {
+        name: (lambda name=name: make(name, *shapes[name]))
+        for name in shapes
+        if name.endswith("_proj.weight")
+    }
+    write_checkpoint(source, output, form, weights)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        output,
+        dtype=torch.float32,
+        quantization_config=transformers.CompressedTensorsConfig(run_compressed=False),
+    )
+    assert torch.isfinite(loaded(torch.arange(5)[None]).logits).all()
+    theirs = dict(loaded.named_parameters())
+    checkpoint = open_checkpoint(output)
+    assert len(weights) == 14
+    for name in weights:
+        # They dequantise in the dtype of the scale, float16 or bfloat16, and widen the result.
+        stored = torch.float16 if form == "pack-quantized" else torch.bfloat16
+        ours = torch.from_numpy(checkpoint.dequantized(name)).to(stored)
+        assert same_bits(from_torch(theirs[name]), from_torch(ours))
 
 
 # --- GPTQ
