@@ -11,7 +11,6 @@ from ..layers.layer_files import to_json
 from ..support.console import number, table
 from ..support.whole_files import write_whole
 
-SUMMARY = "compare a quantised checkpoint with the original, layer by layer"
 EXAMPLES = """\
 examples:
   waterlevel model audit Llama-GPTQ --against Llama

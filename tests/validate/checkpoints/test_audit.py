@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.helpers.checkpoints import DOWN, UP, model, stored
 from waterlevel.reference.methods.gptq import gptq
 from waterlevel.reference.methods.rtn import rtn
 from waterlevel.validate.checkpoints.audit import audit
@@ -17,7 +16,9 @@ from waterlevel.validate.checkpoints.findings import entropy, scale_rule
 from waterlevel.validate.checkpoints.reading import open_checkpoint
 from waterlevel.validate.checkpoints.tensor_files import TensorFiles
 from waterlevel.validate.checkpoints.writing import write_checkpoint
-from waterlevel.validate.cli import model_audit
+from waterlevel.validate.cli.main import main
+
+from ...helpers.checkpoints import DOWN, UP, model, stored
 
 STEM = UP.removesuffix(".weight")
 
@@ -280,18 +281,25 @@ def test_moments_give_distortion_limit_and_gap(tmp_path, source, good):
 
 
 def test_the_command_prints_writes_and_exits(tmp_path, source, good, capsys):
-    import argparse
-
     write_checkpoint(source, tmp_path / "out", "gptq", {UP: lambda: good})
-    parser = argparse.ArgumentParser()
-    model_audit.add_arguments(parser)
     file = tmp_path / "audit.json"
-    line = [str(tmp_path / "out"), "--against", str(source), "--json", str(file)]
-    assert model_audit.run(parser.parse_args(line)) == 0
+    command = ["model", "audit", str(tmp_path / "out"), "--against", str(source)]
+    assert main([*command, "--json", str(file)]) == 0
     assert capsys.readouterr().out.endswith("nothing found\n")
     assert json.loads(file.read_text())["findings"] == []
     bad = quantize(source, method=rtn)
     write_checkpoint(source, tmp_path / "bad", "gptq", {UP: lambda: bad})
-    line = [str(tmp_path / "bad"), "--against", str(source)]
-    assert model_audit.run(parser.parse_args(line)) == 1
+    command[2] = str(tmp_path / "bad")
+    assert main(command) == 1
     assert f"no calibration: {UP}" in capsys.readouterr().out
+
+
+def test_a_wrong_command_line_is_one_line(capsys):
+    assert main(["model", "audit", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "waterlevel model audit: the following arguments are required: --against"
+    )
+    assert error.count("\n") == 1
+    assert main(["model", "audit", "--help"]) == 0
+    assert "exit code" in capsys.readouterr().out.lower()

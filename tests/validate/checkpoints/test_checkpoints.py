@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.helpers.checkpoints import (
+from waterlevel.reference.errors import BadInput
+from waterlevel.validate.checkpoints.bit_packing import pack, unpack, words_for
+from waterlevel.validate.checkpoints.elements import ELEMENTS
+from waterlevel.validate.checkpoints.reading import open_checkpoint
+from waterlevel.validate.checkpoints.tensor_files import TensorFiles
+from waterlevel.validate.checkpoints.writing import FORMATS, write_checkpoint
+
+from ...helpers.checkpoints import (
     DOWN,
     NORM,
     UP,
@@ -19,12 +26,6 @@ from tests.helpers.checkpoints import (
     same_bits,
     stored,
 )
-from waterlevel.reference.errors import BadInput
-from waterlevel.validate.checkpoints.bit_packing import pack, unpack, words_for
-from waterlevel.validate.checkpoints.elements import ELEMENTS
-from waterlevel.validate.checkpoints.reading import open_checkpoint
-from waterlevel.validate.checkpoints.tensor_files import TensorFiles
-from waterlevel.validate.checkpoints.writing import FORMATS, write_checkpoint
 
 STEM = UP.removesuffix(".weight")
 TYPES = {

@@ -7,7 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from tests.helpers.checkpoints import (
+from waterlevel.validate.checkpoints.reading import open_checkpoint
+from waterlevel.validate.checkpoints.tensor_files import TensorFiles
+from waterlevel.validate.checkpoints.writing import write_checkpoint
+
+from ...helpers.checkpoints import (
     DOWN,
     UP,
     float_weight,
@@ -17,9 +21,6 @@ from tests.helpers.checkpoints import (
     same_bits,
     stored,
 )
-from waterlevel.validate.checkpoints.reading import open_checkpoint
-from waterlevel.validate.checkpoints.tensor_files import TensorFiles
-from waterlevel.validate.checkpoints.writing import write_checkpoint
 
 # Packages of others warn about themselves.
 pytestmark = pytest.mark.filterwarnings("default")
