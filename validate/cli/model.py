@@ -38,7 +38,9 @@ class _LateParser(Parser):
 
     asked = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         if not self.asked:
             self.asked = True
             _module(self.get_default("action")).add_arguments(self)
