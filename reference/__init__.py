@@ -52,7 +52,7 @@ from .errors import BadInput, CodeOverflow, NotPositiveDefinite, WaterlevelError
 from .methods.gptq import gptq
 from .methods.results import GridScales, LatticeScales, Quantized
 from .methods.rtn import rtn
-from .methods.waterfilling_quantizer import waterfill
+from .methods.waterfilling_quantizer import waterfilling
 from .methods.watersic import watersic
 from .operations import Operations
 from .operations.numpy_operations import NUMPY
@@ -69,6 +69,6 @@ __all__ = [
     "WaterlevelError",
     "gptq",
     "rtn",
-    "waterfill",
+    "waterfilling",
     "watersic",
 ]

@@ -24,7 +24,7 @@ rounded first, 0.4 → 0; column 1 becomes 0.4 + 0.4·0.8 = 0.72 → 1.
 
 >>> import numpy as np
 >>> H = np.array([[1.0, 0.8], [0.8, 1.0]])
->>> gptq(np.array([[0.4, 0.4]]), H, step=1.0, damping=0.0).codes
+>>> gptq(np.array([[0.4, 0.4]]), H, spacing=1.0, damping=0.0).codes
 array([[0, 1]], dtype=int32)
 
 Exercise: with H = (1 0.8; 0.8 2) the order of the columns matters. What does activation order give?
@@ -32,7 +32,7 @@ Exercise: with H = (1 0.8; 0.8 2) the order of the columns matters. What does ac
 
 >>> H = np.array([[1.0, 0.8], [0.8, 2.0]])
 >>> W = np.array([[0.4, 0.4]])
->>> [gptq(W, H, step=1.0, damping=0.0, actorder=order).codes.tolist() for order in (False, True)]
+>>> [gptq(W, H, spacing=1.0, damping=0.0, actorder=order).codes.tolist() for order in (False, True)]
 [[[0, 1]], [[1, 0]]]
 
 Sources: Frantar et al., GPTQ, 2023; its published code for everything that a formula leaves open.
@@ -48,7 +48,7 @@ from ..operations import Operations
 from ..operations.layer import check_finite, prepare
 from ..operations.numpy_operations import NUMPY
 from .grid_fitting import grid_format
-from .one_scale import Grouping, Problem, quantize_with_one_scale, silence_dead_features
+from .one_scale import Grouping, Problem, quantize_with_one_scale, zero_dead_features
 from .preparation import factorize, spectrum_of
 from .rate_search import spacing_choice
 from .results import Quantized
@@ -66,7 +66,7 @@ def gptq(
     static_groups: bool = False,
     block_size: int = 128,
     rate: float | None = None,
-    step: float | None = None,
+    spacing: float | None = None,
     open_loop: bool = False,
     rate_measure: str = "rate",
     actorder: bool = False,
@@ -82,8 +82,8 @@ def gptq(
         weight: W, a×n. covariance: Σ, n×n. Both on the host; see `preparation.prepare`.
         bits, format, asymmetric, mse: a finite grid, see `grids.GridFormat`.
         group_size, static_groups, block_size: which columns share a grid, see `one_scale.Grouping`.
-        rate, step, open_loop, rate_measure: in place of a grid: entropy coded with one spacing, see
-            `search.SpacingChoice`.
+        rate, spacing, open_loop, rate_measure: in place of a grid, entropy coded with one spacing;
+            see `rate_search.SpacingChoice`.
         actorder: process the columns by descending diagonal of Σ.
         damping: δ.
         rotation, eigenvalues, dtype, backend: as for `watersic.watersic`.
@@ -97,28 +97,28 @@ def gptq(
     Exactness: bits, on every backend, for everything but limit and gap.
     """
     form = grid_format(bits, format, asymmetric, mse)
-    choice = spacing_choice(rate, step, open_loop, rate_measure)
+    choice = spacing_choice(rate, spacing, open_loop, rate_measure)
     grouping = Grouping(group_size, static_groups, block_size)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
-    rotated_weight, silenced, moment = silence_dead_features(layer, rotation)
+    rotated_weight, zeroed, moment = zero_dead_features(layer, rotation)
 
     order = np.arange(layer.shape[1])
     if actorder:
         order = np.argsort(-backend.diagonal(moment), kind="stable")
-    arranged = order[::-1]
+    permutation = order[::-1]
     _, L = factorize(
-        backend, backend.take(moment, arranged, arranged), damping, arranged, "covariance"
+        backend, backend.take(moment, permutation, permutation), damping, permutation, "covariance"
     )
-    target = backend.matmul(backend.take(silenced, None, arranged), L)
+    target = backend.matmul(backend.take(zeroed, None, permutation), L)
     check_finite(backend, target, "the target Y")
     problem = Problem(
         layer,
         rotation,
         weight=rotated_weight,
-        silenced=silenced,
+        zeroed=zeroed,
         target=target,
         factor=L,
-        arranged=arranged,
+        permutation=permutation,
         spectrum=spectrum_of(covariance, eigenvalues),
     )
     parameters = {"actorder": actorder, "damping": damping}

@@ -12,7 +12,7 @@ cost one bit each; class and spacing cost (4 + 16)/4 more.
 >>> from ..operations.numpy_operations import NUMPY
 >>> trial, met = quantize_on_lattice(
 ...     NUMPY, np.array([[1.2], [0.1], [0.9], [-0.3]]), None, UniformLattice,
-...     SpacingChoice(step=1.0), coarsest=2.4, weight=np.array([[1.2], [0.1], [0.9], [-0.3]]),
+...     SpacingChoice(spacing=1.0), coarsest=2.4, weight=np.array([[1.2], [0.1], [0.9], [-0.3]]),
 ...     diagonal=np.ones(1), columns=1, side_information=SideInformation.one_spacing())
 >>> trial.codes.codes[:, 0].tolist(), trial.rate
 ([1, 0, 1, 0], 6.0)
@@ -22,7 +22,7 @@ largest weight, 2.4, where 1.2/2.4 = ½ is a tie and goes to 0; class and spacin
 
 >>> trial, met = quantize_on_lattice(
 ...     NUMPY, np.array([[1.2], [0.1], [0.9], [-0.3]]), None, UniformLattice,
-...     SpacingChoice(step=2.4), coarsest=2.4, weight=np.array([[1.2], [0.1], [0.9], [-0.3]]),
+...     SpacingChoice(spacing=2.4), coarsest=2.4, weight=np.array([[1.2], [0.1], [0.9], [-0.3]]),
 ...     diagonal=np.ones(1), columns=1, side_information=SideInformation.one_spacing())
 >>> trial.codes.codes[:, 0].tolist(), trial.rate
 ([0, 0, 0, 0], 5.0)
@@ -71,7 +71,7 @@ def quantize_on_lattice(
 
     Args:
         target: Y, a×m (m live columns), kept. factor: L, m×m, or None for L = I.
-        lattice: the codebook for a spacing. choice: a step, or a rate and how to reach it.
+        lattice: the codebook for a spacing. choice: a spacing, or a rate and how to reach it.
         coarsest: a spacing at which every code is 0.
         weight: W, a×m, and diagonal: m numbers, for `search.open_loop_spacing`.
         columns: n, the columns of the whole matrix, removed ones included.

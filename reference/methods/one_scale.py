@@ -96,31 +96,31 @@ class Problem:
     Attributes:
         layer: the original layer; rotation: the one to undo at the end, or None.
         weight: W in the rotated basis, columns in their original order; it has the row grids.
-        silenced: W with zeros in the columns of features that are always 0; it has the group grids.
+        zeroed: W with zeros in the columns of features that are always 0; it has the group grids.
         target: Y, a×n, and factor: L, n×n or None for L = I; both in the order of the loop.
-        arranged: for each column of Y its original number. The loop decides the last one first.
+        permutation: for each column of Y its original number. The loop decides the last one first.
         spectrum: eigenvalues of Σ, or Σ.
     """
 
     layer: Layer
     rotation: Rotation | None
     weight: Matrix
-    silenced: Matrix
+    zeroed: Matrix
     target: Matrix
     factor: Matrix | None
-    arranged: NDArray[np.int64]
+    permutation: NDArray[np.int64]
     spectrum: NDArray
 
     @property
     def original(self) -> NDArray[np.int64]:
-        """For each original column its place in Y: the inverse of `arranged`."""
-        inverse = np.empty_like(self.arranged)
-        inverse[self.arranged] = np.arange(len(self.arranged))
+        """For each original column its place in Y: the inverse of `permutation`."""
+        inverse = np.empty_like(self.permutation)
+        inverse[self.permutation] = np.arange(len(self.permutation))
         return inverse
 
 
-def silence_dead_features(layer: Layer, rotation: Rotation | None) -> tuple[Matrix, Matrix, Matrix]:
-    """(W, W silenced, Σ with diagonal 1 for dead features), all in the rotated basis.
+def zero_dead_features(layer: Layer, rotation: Rotation | None) -> tuple[Matrix, Matrix, Matrix]:
+    """(W, W zeroed, Σ with diagonal 1 for dead features), all in the rotated basis.
 
     RTN and GPTQ keep all columns: one whose diagonal is 0 gets diagonal 1 and weight 0, before
     anything is damped.
@@ -145,10 +145,10 @@ def quantize_with_one_scale(
     """Run on a finite grid (`form`, `grouping`) or on the unlimited lattice (`choice`)."""
     if (form is None) == (choice is None):
         raise BadInput(
-            "give either bits (or a float format) for a finite grid, or a rate or step for the "
+            "give either bits (or a float format) for a finite grid, or a rate or spacing for the "
             "entropy-coded lattice, not both or neither"
         )
-    with original_columns(problem.arranged):
+    with original_columns(problem.permutation):
         if choice is not None:
             if grouping.size is not None:
                 raise BadInput("group_size belongs to finite grids; the lattice has one spacing")
@@ -174,7 +174,7 @@ def _on_lattice(
         UniformLattice,
         choice,
         coarsest=2.0 * backend.largest_magnitude(problem.target) / smallest,
-        weight=problem.silenced,
+        weight=problem.zeroed,
         diagonal=np.ones(columns),
         columns=columns,
         side_information=side_information,
@@ -205,9 +205,9 @@ def _on_grid(
     values = backend.convert(problem.target, backend.dtype(problem.target))
     codes = backend.zeros(rows, columns, np.int32)
     if grouping.size is None or grouping.static:
-        source = problem.weight if grouping.size is None else problem.silenced
+        source = problem.weight if grouping.size is None else problem.zeroed
         scale, zero, group = find_grids(backend, source, grouping.size, form)
-        codebook = form.codebook(scale, zero, group[problem.arranged])
+        codebook = form.codebook(scale, zero, group[problem.permutation])
         backend.sic(values, codes, problem.factor, codebook, 0, columns)
     else:
         scale, zero, group = _in_order_of_processing(problem, values, codes, form, grouping)

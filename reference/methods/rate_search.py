@@ -80,25 +80,27 @@ class SpacingChoice:
 
     Attributes:
         rate: R in bits per weight, searched for by `rate_measure`.
-        step: the spacing itself.
+        spacing: c itself, without a search.
         open_loop: take the spacing from R by the formula, without a search.
         rate_measure: which rate the search aims at, one of `rates.RATE_MEASURES`.
     """
 
     rate: float | None = None
-    step: float | None = None
+    spacing: float | None = None
     open_loop: bool = False
     rate_measure: str = "rate"
 
     def __post_init__(self) -> None:
-        if (self.rate is None) == (self.step is None):
-            raise BadInput("give either a rate or a step (the spacing itself), not both or neither")
+        if (self.rate is None) == (self.spacing is None):
+            raise BadInput("give either a rate or a spacing, not both or neither")
         if self.rate is not None:
             check_parameter("rate", self.rate, 0.0, LARGEST_RATE)
-        if self.step is not None:
-            check_parameter("step", self.step, 0.0, exclusive=True)
+        if self.spacing is not None:
+            check_parameter("spacing", self.spacing, 0.0, exclusive=True)
             if self.open_loop:
-                raise BadInput("open_loop finds the step from a rate; do not give a step with it")
+                raise BadInput(
+                    "open_loop finds the spacing from a rate; do not give a spacing with it"
+                )
         if self.rate_measure not in RATE_MEASURES:
             raise BadInput(
                 f"rate_measure is {self.rate_measure!r}; it must be one of "
@@ -111,12 +113,12 @@ class SpacingChoice:
 
 
 def spacing_choice(
-    rate: float | None, step: float | None, open_loop: bool = False, rate_measure: str = "rate"
+    rate: float | None, spacing: float | None, open_loop: bool = False, rate_measure: str = "rate"
 ) -> SpacingChoice | None:
     """The `SpacingChoice` of a user's arguments, or None if they do not speak of a spacing."""
-    if rate is None and step is None and not open_loop:
+    if rate is None and spacing is None and not open_loop:
         return None
-    return SpacingChoice(rate, step, open_loop, rate_measure)
+    return SpacingChoice(rate, spacing, open_loop, rate_measure)
 
 
 def open_loop_spacing(mean_squares: NDArray, diagonal: NDArray, rate: float) -> float:
@@ -211,8 +213,8 @@ def find_spacing(
     Returns:
         (trial, met); met is True where no search was asked for.
     """
-    if choice.step is not None:
-        return evaluate(choice.step), True
+    if choice.spacing is not None:
+        return evaluate(choice.spacing), True
     assert choice.rate is not None
     if choice.open_loop:
         return evaluate(open_loop(choice.rate)), True

@@ -16,7 +16,7 @@ Worked example: one weight, W = 1.2 → Ŵ = 1 with Σ = 1: D = 0.04, σ² = 1.4
 >>> import numpy as np
 >>> from .watersic import watersic
 >>> one = np.ones((1, 1))
->>> result = watersic(1.2 * one, one, step=1.0, damping=0.0, lmmse=False, rescale=False)
+>>> result = watersic(1.2 * one, one, spacing=1.0, damping=0.0, lmmse=False, rescale=False)
 >>> result.codes, round(result.distortion, 12), round(result.limit, 6)
 (array([[1]], dtype=int32), 0.04, 2.584963)
 

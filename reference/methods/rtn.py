@@ -15,7 +15,7 @@ would change nothing.
 Worked example: W = (0.6, -1.2, 0.2) on the integers.
 
 >>> import numpy as np
->>> result = rtn(np.array([[0.6, -1.2, 0.2]]), np.eye(3), step=1.0)
+>>> result = rtn(np.array([[0.6, -1.2, 0.2]]), np.eye(3), spacing=1.0)
 >>> result.codes, round(result.distortion * 3, 12)     # 0.4² + 0.2² + 0.2²
 (array([[ 1, -1,  0]], dtype=int32), 0.24)
 
@@ -36,7 +36,7 @@ from ..operations import Operations
 from ..operations.layer import prepare
 from ..operations.numpy_operations import NUMPY
 from .grid_fitting import grid_format
-from .one_scale import Grouping, Problem, quantize_with_one_scale, silence_dead_features
+from .one_scale import Grouping, Problem, quantize_with_one_scale, zero_dead_features
 from .preparation import spectrum_of
 from .rate_search import spacing_choice
 from .results import Quantized
@@ -52,7 +52,7 @@ def rtn(
     mse: bool = False,
     group_size: int | None = None,
     rate: float | None = None,
-    step: float | None = None,
+    spacing: float | None = None,
     open_loop: bool = False,
     rate_measure: str = "rate",
     rotation: Rotation | None = None,
@@ -66,8 +66,8 @@ def rtn(
         weight: W, a×n. covariance: Σ, n×n; it decides about dead features and measures the result.
         bits, format, asymmetric, mse: a finite grid, see `grids.GridFormat`.
         group_size: columns that share a grid (None: the whole row).
-        rate, step, open_loop, rate_measure: in place of a grid: entropy coded with one spacing, see
-            `search.SpacingChoice`.
+        rate, spacing, open_loop, rate_measure: in place of a grid, entropy coded with one spacing;
+            see `rate_search.SpacingChoice`.
         rotation, eigenvalues, dtype, backend: as for `watersic.watersic`.
 
     Returns:
@@ -79,18 +79,18 @@ def rtn(
     Exactness: bits, on every backend, for everything but limit and gap.
     """
     form = grid_format(bits, format, asymmetric, mse)
-    choice = spacing_choice(rate, step, open_loop, rate_measure)
+    choice = spacing_choice(rate, spacing, open_loop, rate_measure)
     grouping = Grouping(group_size, static=group_size is not None)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
-    rotated_weight, silenced, _ = silence_dead_features(layer, rotation)
+    rotated_weight, zeroed, _ = zero_dead_features(layer, rotation)
     problem = Problem(
         layer,
         rotation,
         weight=rotated_weight,
-        silenced=silenced,
-        target=silenced,
+        zeroed=zeroed,
+        target=zeroed,
         factor=None,
-        arranged=np.arange(layer.shape[1]),
+        permutation=np.arange(layer.shape[1]),
         spectrum=spectrum_of(covariance, eigenvalues),
     )
     return quantize_with_one_scale(problem, "rtn", {}, form, grouping, choice)

@@ -19,16 +19,16 @@ Worked example: Σ = diag(4, 1), already in its eigenbasis. With c = 1 and W = (
 components are 1.6 and 0.8, the codes 2 and 1, the spacings ½ and 1: as by WaterSIC, whose L is √Σ.
 
 >>> import numpy as np
->>> result = waterfill(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), np.array([4.0, 1.0]),
-...                    np.eye(2), step=1.0, lmmse=False)
+>>> result = waterfilling(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), np.array([4.0, 1.0]),
+...                    np.eye(2), spacing=1.0, lmmse=False)
 >>> result.codes, result.dequantized
 (array([[2, 1]], dtype=int32), array([[1., 1.]]))
 
 Exercise: σ² = 0.64, so the components have the variances 2.56 and 0.64. With which c does the
 second one fall silent? (Check: from c²/12 = 0.64 on, c = 2.772.)
 
->>> [waterfill(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), np.array([4.0, 1.0]), np.eye(2),
-...            step=c, lmmse=False).parameters["active"] for c in (2.77, 2.78)]
+>>> [waterfilling(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), np.array([4.0, 1.0]), np.eye(2),
+...            spacing=c, lmmse=False).parameters["active"] for c in (2.77, 2.78)]
 [2, 1]
 """
 
@@ -54,14 +54,14 @@ from .rate_search import SpacingChoice, Trial, find_spacing
 from .results import LatticeScales, Quantized, finish
 
 
-def waterfill(
+def waterfilling(
     weight: NDArray,
     covariance: NDArray,
     eigenvalues: NDArray,
     eigenvectors: NDArray,
     *,
     rate: float | None = None,
-    step: float | None = None,
+    spacing: float | None = None,
     open_loop: bool = False,
     rate_measure: str = "rate",
     lmmse: bool = True,
@@ -74,7 +74,7 @@ def waterfill(
         weight: W, a×n. covariance: Σ, n×n.
         eigenvalues: λ, n numbers; those below 0 are taken for 0. eigenvectors: V, n×n, column k
             belongs to λ_k. Both are inputs (`limit.eigenbasis` finds them by LAPACK).
-        rate: R in bits per weight; step: c itself; open_loop, rate_measure: see
+        rate: R in bits per weight; spacing: c itself; open_loop, rate_measure: see
             `search.SpacingChoice`. The open loop takes c from the water level of R.
         lmmse: use the gains γ.
         dtype: the working dtype. backend: the operations to run on.
@@ -88,7 +88,7 @@ def waterfill(
 
     Exactness: bits, given λ and V, for everything but limit and gap.
     """
-    choice = SpacingChoice(rate, step, open_loop, rate_measure)
+    choice = SpacingChoice(rate, spacing, open_loop, rate_measure)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
     rows, columns = layer.shape
     spectrum = checked_eigenvalues(eigenvalues, columns)

@@ -36,14 +36,14 @@ Worked example: Σ = diag(4, 1), so L = diag(2, 1), and c = 1 gives the spacings
 0.8) becomes Y = (1.6, 0.8), codes (2, 1), and without gains Ŵ = (2·½, 1·1).
 
 >>> import numpy as np
->>> result = watersic(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), step=1.0,
+>>> result = watersic(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), spacing=1.0,
 ...                   damping=0.0, lmmse=False, rescale=False)
 >>> result.codes, result.scales.column_scale, result.dequantized
 (array([[2, 1]], dtype=int32), array([0.5, 1. ]), array([[1., 1.]]))
 
 Exercise: with gains and one row, what is Ŵ? (Check: γ_k scales each code to its target, Ŵ = W.)
 
->>> watersic(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), step=1.0, damping=0.0,
+>>> watersic(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), spacing=1.0, damping=0.0,
 ...          rescale=False).dequantized
 array([[0.8, 0.8]])
 
@@ -85,7 +85,7 @@ def watersic(
     covariance: NDArray,
     *,
     rate: float | None = None,
-    step: float | None = None,
+    spacing: float | None = None,
     open_loop: bool = False,
     rate_measure: str = "rate",
     lmmse: bool = True,
@@ -106,7 +106,7 @@ def watersic(
         weight: W, a×n. covariance: Σ, n×n. Both on the host; see `preparation.prepare`.
         rate: R in bits per weight, searched for in `rate_measure` (see `rates.RATE_MEASURES`), or
             with `open_loop` put into the formula for c.
-        step: the spacing c itself, in place of a rate.
+        spacing: the spacing c itself, in place of a rate.
         lmmse: use the gains γ. rescale: find row and column scales at the end.
         damping: δ. dead_threshold: τ, in parts of the median of diag Σ.
         covariance_quantized, cross_covariance: Σ̂ and Σ_x, n×n, for activation drift.
@@ -123,7 +123,7 @@ def watersic(
 
     Exactness: bits, on every backend, for everything but limit and gap.
     """
-    choice = SpacingChoice(rate, step, open_loop, rate_measure)
+    choice = SpacingChoice(rate, spacing, open_loop, rate_measure)
     layer = prepare(
         weight,
         covariance,
@@ -182,11 +182,11 @@ def _all_dead(work: Layer, choice: SpacingChoice) -> _Found:
     rows, columns = work.shape
     dtype = backend.dtype(work.weight)
     return _Found(
-        spacing=1.0 if choice.step is None else choice.step,
+        spacing=1.0 if choice.spacing is None else choice.spacing,
         codes=backend.zeros(rows, 0, np.int32),
         scales=LatticeScales(np.ones(rows, dtype), np.zeros(columns, dtype)),
         histograms=column_histograms(np.zeros((rows, 0), np.int32)),
-        rate_met=choice.step is not None or choice.open_loop,
+        rate_met=choice.spacing is not None or choice.open_loop,
     )
 
 

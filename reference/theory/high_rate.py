@@ -112,10 +112,10 @@ def cholesky_squares(
     >>> cholesky_squares(np.array([[4.0, 2.0], [2.0, 5.0]]), np.array([0, 1]))
     array([3.2, 5. ])
     """
-    arranged = np.arange(len(covariance)) if order is None else np.asarray(order)[::-1]
+    permutation = np.arange(len(covariance)) if order is None else np.asarray(order)[::-1]
     squares = np.empty(len(covariance))
-    factor = cholesky_factor(covariance[np.ix_(arranged, arranged)])
-    squares[arranged] = np.diagonal(factor) ** 2
+    factor = cholesky_factor(covariance[np.ix_(permutation, permutation)])
+    squares[permutation] = np.diagonal(factor) ** 2
     return squares
 
 
@@ -138,8 +138,8 @@ def gptq_coefficient(
     Args:
         order: in which order the columns are decided; None is GPTQ's own, 0 … n-1.
     """
-    arranged = np.arange(len(covariance)) if order is None else np.asarray(order)
-    moment = covariance[np.ix_(arranged[::-1], arranged[::-1])]
+    permutation = np.arange(len(covariance)) if order is None else np.asarray(order)
+    moment = covariance[np.ix_(permutation[::-1], permutation[::-1])]
     L = cholesky_factor(_damped(moment, damping))
     return float(np.mean(np.diagonal(L) ** 2 * _remaining(L, moment, damping)))
 

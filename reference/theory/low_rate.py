@@ -40,7 +40,7 @@ Column 1 has V = ¾; with c = √¾ it is rounded at Δ = 1: C_11 = ¾·0.07692 
 third of it: V = 1 + 0.0577/3.
 
 >>> covariance = np.array([[1.0, 0.5], [0.5, 1.0]])
->>> prediction = predict_watersic(covariance, weight_mean_square=1.0, step=0.75**0.5)
+>>> prediction = predict_watersic(covariance, weight_mean_square=1.0, spacing=0.75**0.5)
 >>> [round(float(v), 4) for v in prediction.variances]
 [1.0192, 0.75]
 >>> round(prediction.rate, 4), round(prediction.distortion, 4)
@@ -51,7 +51,7 @@ eigenvalues are ½ and 3/2. The gap to the limit shrinks from 0.272 to 0.223 bit
 
 >>> for basis in (covariance, np.diag([0.5, 1.5])):
 ...     prediction = watersic_at_rate(basis, 1.0, rate=1.0)
-...     print(round(prediction.step, 3), round(prediction.gap, 3))
+...     print(round(prediction.spacing, 3), round(prediction.gap, 3))
 2.303 0.272
 2.215 0.223
 
@@ -81,13 +81,13 @@ class Prediction:
     """What WaterSIC with LMMSE gains will do, without damping and rescalers.
 
     Attributes:
-        step: c.
+        spacing: c.
         rates: H_j, bits per weight of each column. variances: V_j of the targets.
         distortions: C_jj, what each column adds to n·D. gains: γ_j.
         eigenvalues: λ of Σ. weight_mean_square: σ².
     """
 
-    step: float
+    spacing: float
     rates: NDArray[np.float64]
     variances: NDArray[np.float64]
     distortions: NDArray[np.float64]
@@ -112,19 +112,19 @@ class Prediction:
         return self.rate - limit
 
 
-def predict_watersic(covariance: NDArray, weight_mean_square: float, step: float) -> Prediction:
+def predict_watersic(covariance: NDArray, weight_mean_square: float, spacing: float) -> Prediction:
     """The recursion for one c.
 
     Args:
         covariance: Σ, n×n, positive definite, in the basis in which the layer is quantised.
-        weight_mean_square: σ² > 0. step: c > 0.
+        weight_mean_square: σ² > 0. spacing: c > 0.
 
     Raises:
         BadInput, NotPositiveDefinite.
 
     Cost: n³ operations.
     """
-    return _Recursion(covariance, weight_mean_square).run(step)
+    return _Recursion(covariance, weight_mean_square).run(spacing)
 
 
 def watersic_at_rate(covariance: NDArray, weight_mean_square: float, rate: float) -> Prediction:
@@ -144,16 +144,16 @@ def watersic_curve(
 ) -> list[Prediction]:
     """`watersic_at_rate` for several rates; the factor is computed once."""
     recursion = _Recursion(covariance, weight_mean_square)
-    return [recursion.run(recursion.step_for(rate)) for rate in rates]
+    return [recursion.run(recursion.spacing_for(rate)) for rate in rates]
 
 
 def first_order_variances(
-    covariance: NDArray, weight_mean_square: float, step: float
+    covariance: NDArray, weight_mean_square: float, spacing: float
 ) -> NDArray[np.float64]:
     """V_j ≈ σ²L_jj² + (c²/12)·(L_jj²(Σ⁻¹)_jj - 1), the recursion's beginning for small c."""
     recursion = _Recursion(covariance, weight_mean_square)
     leakage = np.sum(recursion.inverse**2, axis=0) * recursion.squares - 1
-    return weight_mean_square * recursion.squares + step * step / 12 * leakage
+    return weight_mean_square * recursion.squares + spacing * spacing / 12 * leakage
 
 
 class _Recursion:
@@ -168,9 +168,9 @@ class _Recursion:
         self.inverse = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True)
         self.eigenvalues = np.maximum(scipy.linalg.eigvalsh(covariance), 0.0)
 
-    def run(self, step: float) -> Prediction:
-        if not 0 < step < math.inf:
-            raise BadInput(f"the spacing c must be positive and finite, got {step}")
+    def run(self, spacing: float) -> Prediction:
+        if not 0 < spacing < math.inf:
+            raise BadInput(f"the spacing c must be positive and finite, got {spacing}")
         n = len(self.squares)
         rates, variances, gains = np.empty(n), np.empty(n), np.empty(n)
         C = np.zeros((n, n))
@@ -179,12 +179,12 @@ class _Recursion:
             b = -self.inverse[j + 1 :, j] * math.sqrt(self.squares[j])
             leaked = C[j + 1 :, j + 1 :] @ b
             variances[j] = self.weight_mean_square * self.squares[j] + b @ leaked
-            quantizer = uniform_quantizer(step / math.sqrt(variances[j]))
+            quantizer = uniform_quantizer(spacing / math.sqrt(variances[j]))
             rates[j], gains[j] = quantizer.entropy, quantizer.gain
             C[j, j] = variances[j] * quantizer.lmmse_distortion
             C[j, j + 1 :] = C[j + 1 :, j] = quantizer.lmmse_distortion * leaked
         return Prediction(
-            step,
+            spacing,
             rates,
             variances,
             np.diagonal(C).copy(),
@@ -193,7 +193,7 @@ class _Recursion:
             self.weight_mean_square,
         )
 
-    def step_for(self, rate: float) -> float:
+    def spacing_for(self, rate: float) -> float:
         if not 1e-3 <= rate <= 100:
             raise BadInput(f"the rate must be from 0.001 to 100 bits, got {rate}")
         # WaterSIC's spacing at high rate; from there to both sides, R → ∞ for c → 0, 0 for c → ∞.
@@ -203,7 +203,7 @@ class _Recursion:
             low /= 2
         while self.run(high).rate >= rate:
             high *= 2
-        log_step = find_root(
+        log_spacing = find_root(
             lambda u: self.run(math.exp(u)).rate - rate, math.log(low), math.log(high), 1e-9
         )
-        return math.exp(log_step)
+        return math.exp(log_spacing)

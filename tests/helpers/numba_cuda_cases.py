@@ -288,8 +288,8 @@ def small(index: Index) -> dict[str, list]:
 
 def algorithm(backend, dtype) -> str:
     weight, covariance = bell(1, (3, 5), dtype), positive_definite(2, 5, dtype)
-    found = watersic(weight, covariance, step=0.4, backend=backend)
-    expected = watersic(weight, covariance, step=0.4)
+    found = watersic(weight, covariance, spacing=0.4, backend=backend)
+    expected = watersic(weight, covariance, spacing=0.4)
     try:
         same_bits(found.codes, expected.codes)
         same_bits(found.dequantized, expected.dequantized)

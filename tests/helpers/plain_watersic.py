@@ -58,7 +58,7 @@ def watersic(
     weight: Array,
     covariance: Array,
     *,
-    step: float | None = None,
+    spacing: float | None = None,
     rate: float | None = None,
     damping: float = 1e-4,
     threshold: float = 1e-3,
@@ -81,7 +81,7 @@ def watersic(
     ridge = damping * np.diag(S_hat).mean() * np.eye(m)
     L = np.linalg.cholesky(S_hat + ridge)
     Y = (W @ (S_x + ridge) + Delta) @ np.linalg.inv(L).T
-    c = step if step is not None else open_loop(W, L, rate)
+    c = spacing if spacing is not None else open_loop(W, L, rate)
     Z, gains, margin = loop(Y, L, c, lmmse)
 
     P, t, g = Z * (c / np.diag(L)), np.ones(a), gains

@@ -27,7 +27,7 @@ from .finding import (
     verdict,
 )
 from .measure import WATERSIC, Measurement, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Moment
 from .subjects import (
     CONDITIONS,
@@ -45,9 +45,9 @@ QUANTITY = "gap of WaterSIC after Haar minus gap as is, bits per weight"
 ROTATED, AS_IS = (True, WATERSIC), (False, WATERSIC)
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on claim 2."""
-    measured = _differences(laboratory, synthetic(laboratory))
+    measured = _differences(measurements, synthetic(measurements))
     high = [row for row in measured if row.rate is not None and row.rate >= HIGH]
     low = [row for row in measured if row.rate is not None and row.rate <= LOW]
     # Each Σ must show its dependence at some low rate.
@@ -57,9 +57,9 @@ def find(laboratory: Laboratory) -> Finding:
         outcome = PARTLY if any(depends) else FAILS
     predicted = [
         Row(f"  recursion, {label}", rate, expected)
-        for label, moments in synthetic(laboratory).items()
-        for rate in laboratory.rates(moments, WATERSIC)
-        if (expected := _expected(laboratory, moments, rate)) is not None
+        for label, moments in synthetic(measurements).items()
+        for rate in measurements.rates(moments, WATERSIC)
+        if (expected := _expected(measurements, moments, rate)) is not None
     ]
     rows = [
         row for label in labels(measured) for row in [*of_label(measured, label), *(
@@ -71,7 +71,7 @@ def find(laboratory: Laboratory) -> Finding:
         claim="WaterSIC does not depend on the basis at 6 bits and more; at 1–4 bits it does.",
         claimed="0 at 6 bits and more; at 1–4 bits what the recursion says",
         quantity=QUANTITY,
-        inputs=(synthetic_input(laboratory.plan), UNDAMPED),
+        inputs=(synthetic_input(measurements.plan), UNDAMPED),
         rule="0 within tolerance at every rate from 6 bits on, and outside it at one of 1–4 bits "
         "at least, for every Σ",
         rows=tuple(rows),
@@ -80,11 +80,11 @@ def find(laboratory: Laboratory) -> Finding:
     )
 
 
-def find_at_low_rate(laboratory: Laboratory) -> Finding:
+def find_at_low_rate(measurements: Measurements) -> Finding:
     """The verdict on objection 2."""
     rows = [
         row
-        for row in _differences(laboratory, {**synthetic(laboratory), **real(laboratory)})
+        for row in _differences(measurements, {**synthetic(measurements), **real(measurements)})
         if row.rate is not None and row.rate <= LOW
     ]
     return Finding(
@@ -92,32 +92,32 @@ def find_at_low_rate(laboratory: Laboratory) -> Finding:
         claim="Does basis independence survive at 1–4 bits?",
         claimed="0 at every rate",
         quantity=QUANTITY,
-        inputs=(synthetic_input(laboratory.plan), layer_input(laboratory.plan), CONDITIONS),
+        inputs=(synthetic_input(measurements.plan), layer_input(measurements.plan), CONDITIONS),
         rule="basis independence holds where the difference is 0 within tolerance",
         rows=tuple(rows),
         verdict=verdict(rows),
         result=_sentence(rows),
-        notes=remarks(flat(real(laboratory))),
+        notes=remarks(flat(real(measurements))),
     )
 
 
-def _differences(laboratory: Laboratory, groups: dict[str, list[Moment]]) -> list[Row]:
+def _differences(measurements: Measurements, groups: dict[str, list[Moment]]) -> list[Row]:
     rows = []
     for label, moments in groups.items():
-        for rate in laboratory.rates(moments, WATERSIC):
-            measured = laboratory.difference(moments, ROTATED, AS_IS, rate, true_gap)
+        for rate in measurements.rates(moments, WATERSIC):
+            measured = measurements.difference(moments, ROTATED, AS_IS, rate, true_gap)
             if measured is not None:
                 rows.append(decided(label, rate, 0.0, measured, EQUAL))
     return rows
 
 
-def _expected(laboratory: Laboratory, moments: list[Moment], rate: float) -> Estimate | None:
+def _expected(measurements: Measurements, moments: list[Moment], rate: float) -> Estimate | None:
     found = [
-        m for s in moments for r in (False, True) for m in laboratory.find(s, r, WATERSIC, rate)
+        m for s in moments for r in (False, True) for m in measurements.find(s, r, WATERSIC, rate)
     ]
     if not found or any(m.predicted_gap is None for m in found):
         return None
-    return laboratory.difference(moments, ROTATED, AS_IS, rate, _predicted_gap)
+    return measurements.difference(moments, ROTATED, AS_IS, rate, _predicted_gap)
 
 
 def _predicted_gap(measured: Measurement) -> float:

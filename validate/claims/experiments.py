@@ -11,11 +11,11 @@ from . import (
     rotated_diagonals,
     rotation,
     scalar_waterfilling,
-    shared_table as one_table,
+    shared_table as shared_table,
     worst_case as adversary,
 )
 from .finding import Finding
-from .measurements import Laboratory
+from .measurements import Measurements
 
 EXPERIMENTS = (
     high_rate.find,
@@ -24,7 +24,7 @@ EXPERIMENTS = (
     rotation.find,
     rotated_diagonals.find,
     scalar_waterfilling.find,
-    one_table.find,
+    shared_table.find,
     low_rate.find,
     basis.find_at_low_rate,
     families.find,
@@ -32,6 +32,6 @@ EXPERIMENTS = (
 )
 
 
-def find_all(laboratory: Laboratory) -> list[Finding]:
+def find_all(measurements: Measurements) -> list[Finding]:
     """Every claim with its verdict."""
-    return [find(laboratory) for find in EXPERIMENTS]
+    return [find(measurements) for find in EXPERIMENTS]

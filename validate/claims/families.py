@@ -15,7 +15,7 @@ import numpy as np
 from .estimate import Estimate
 from .finding import ABOVE, OPEN, Finding, Row, bits, decided, labels, listed, of_label, verdict
 from .measure import ACTORDER, GPTQ, OWN, RTN, WATERSIC, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Layer, Moment
 from .subjects import CONDITIONS, families, flat, own_input, real, remarks
 
@@ -24,20 +24,20 @@ GPTQS = {NATURAL: (False, GPTQ), ORDERED: (False, ACTORDER), ROTATED: (True, GPT
 COMPARED = {**GPTQS, "RTN": (False, RTN)}
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on objection 3."""
-    plan = laboratory.plan
+    plan = measurements.plan
     rows: list[Row] = []
-    for label, moments in real(laboratory).items():
+    for label, moments in real(measurements).items():
         for rate in plan.own_rates:
-            each = [_advantages(laboratory, moment, rate) for moment in moments]
+            each = [_advantages(measurements, moment, rate) for moment in moments]
             best = [min((found[name] for name in GPTQS), key=lambda e: e.mean) for found in each]
             rows.append(decided(f"{label}: {BEST}", rate, 0.0, _together(best), ABOVE))
     for family in families(plan):
         layers = [layer for layer in plan.layers if layer.family == family]
         for name in COMPARED:
             for rate in plan.own_rates:
-                each = [_advantages(laboratory, layer, rate)[name] for layer in layers]
+                each = [_advantages(measurements, layer, rate)[name] for layer in layers]
                 rows.append(Row(f"all {family}: {name}", rate, _together(each)))
     outcome = verdict(rows)
     return Finding(
@@ -51,7 +51,7 @@ def find(laboratory: Laboratory) -> Finding:
         rows=tuple(row for label in labels(rows) for row in of_label(rows, label)),
         verdict=outcome,
         result=_sentence(rows) if outcome != OPEN else "No layers were given.",
-        notes=remarks(flat(real(laboratory))),
+        notes=remarks(flat(real(measurements))),
     )
 
 
@@ -67,16 +67,16 @@ def _sentence(rows: list[Row]) -> str:
 
 
 def advantages_by_layer(
-    laboratory: Laboratory, rate: float
+    measurements: Measurements, rate: float
 ) -> list[tuple[Layer, dict[str, Estimate]]]:
     """Of every layer: by how many bits each other method is behind WaterSIC; for figures."""
-    return [(layer, _advantages(laboratory, layer, rate)) for layer in laboratory.plan.layers]
+    return [(layer, _advantages(measurements, layer, rate)) for layer in measurements.plan.layers]
 
 
-def _advantages(laboratory: Laboratory, layer: Moment, rate: float) -> dict[str, Estimate]:
+def _advantages(measurements: Measurements, layer: Moment, rate: float) -> dict[str, Estimate]:
     found = {}
     for name, other in COMPARED.items():
-        behind = laboratory.difference([layer], other, (False, WATERSIC), rate, true_gap, OWN)
+        behind = measurements.difference([layer], other, (False, WATERSIC), rate, true_gap, OWN)
         assert behind is not None
         found[name] = behind
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ...reference.theory.scalar import SCALAR_GAP
 from .finding import AT_MOST, Finding, Row, bits, decided, listed, verdict
 from .measure import GAUSSIAN, OWN, WATERSIC, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Moment
 from .subjects import (
     BASES,
@@ -28,14 +28,14 @@ from .subjects import (
 HIGHEST = 4.0
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on objection 1."""
     rows: list[Row] = []
-    for label, moments in {**synthetic(laboratory), **real(laboratory)}.items():
+    for label, moments in {**synthetic(measurements), **real(measurements)}.items():
         for weights in (GAUSSIAN, OWN):
             for rotated in (False, True):
                 name = f"{label}, {BASES[rotated] if weights == GAUSSIAN else 'own W'}"
-                rows += _curve(laboratory, name, moments, rotated, weights)
+                rows += _curve(measurements, name, moments, rotated, weights)
     rates = sorted({row.rate for row in rows if row.rate is not None})
     spans = []
     for rate in rates:
@@ -47,25 +47,25 @@ def find(laboratory: Laboratory) -> Finding:
         claimed="0.2546 bit at most (the number that is quoted)",
         quantity="gap of WaterSIC, bits per weight",
         inputs=(
-            synthetic_input(laboratory.plan),
-            layer_input(laboratory.plan),
-            own_input(laboratory.plan),
+            synthetic_input(measurements.plan),
+            layer_input(measurements.plan),
+            own_input(measurements.plan),
             CONDITIONS,
         ),
         rule="at most 0.2546 within tolerance, for every Σ and rate",
         rows=tuple(rows),
         verdict=verdict(rows),
         result=f"{listed(spans)}.",
-        notes=remarks(flat(real(laboratory))),
+        notes=remarks(flat(real(measurements))),
     )
 
 
 def _curve(
-    laboratory: Laboratory, name: str, moments: list[Moment], rotated: bool, weights: str
+    measurements: Measurements, name: str, moments: list[Moment], rotated: bool, weights: str
 ) -> list[Row]:
     rows = []
-    for rate in laboratory.rates(moments, WATERSIC, weights):
-        measured = laboratory.estimate(moments, rotated, WATERSIC, rate, true_gap, weights)
+    for rate in measurements.rates(moments, WATERSIC, weights):
+        measured = measurements.estimate(moments, rotated, WATERSIC, rate, true_gap, weights)
         if measured is not None and rate <= HIGHEST:
             rows.append(decided(name, rate, SCALAR_GAP, measured, AT_MOST, EXACT_NUMBER))
     return rows

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference import Quantized, gptq, rtn, waterfill, watersic
+from ...reference import Quantized, gptq, rtn, waterfilling, watersic
 from ...reference.bases.haar import haar
 from ...reference.bases.rotation import philox_key
 from ...reference.coding.histogram import ColumnHistograms, column_histograms, grouped_histograms
@@ -149,7 +149,7 @@ def _rtn(W: NDArray, basis: Basis, damping: float, **options: Any) -> Quantized:
 def _in_eigenbasis(
     W: NDArray, basis: Basis, damping: float, eigenvalues: NDArray, **options: Any
 ) -> Quantized:
-    return waterfill(W, basis.covariance, eigenvalues, basis.eigenvectors, **options)
+    return waterfilling(W, basis.covariance, eigenvalues, basis.eigenvectors, **options)
 
 
 def measure(case: Case, basis: Basis, backend: Operations) -> Measurement:

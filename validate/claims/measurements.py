@@ -26,18 +26,18 @@ Place = tuple[Moment, bool, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Laboratory:
+class Measurements:
     """What was measured.
 
     Attributes:
         plan: what was to be measured.
-        measurements: by case, in the order of the plan.
+        by_case: in the order of the plan.
         squares: L_kk² in the order of GPTQ, for each place.
         eigenvalues: of each Σ, ascending.
     """
 
     plan: Plan
-    measurements: Mapping[Case, Measurement]
+    by_case: Mapping[Case, Measurement]
     squares: Mapping[Place, NDArray]
     eigenvalues: Mapping[Moment, NDArray]
 
@@ -70,7 +70,7 @@ class Laboratory:
     @cached_property
     def _repetitions(self) -> dict[tuple[object, ...], list[Measurement]]:
         found: dict[tuple[object, ...], list[Measurement]] = defaultdict(list)
-        for c, measured in self.measurements.items():
+        for c, measured in self.by_case.items():
             key = (c.moment, c.rotated, c.method, c.rate, c.weights, c.damping)
             found[key].append(measured)
         return dict(found)
@@ -78,7 +78,7 @@ class Laboratory:
     @cached_property
     def _rates(self) -> dict[tuple[object, ...], set[float]]:
         found: dict[tuple[object, ...], set[float]] = defaultdict(set)
-        for c in self.measurements:
+        for c in self.by_case:
             found[c.moment, c.method, c.weights].add(c.rate)
         return found
 
@@ -139,7 +139,7 @@ def _estimate(groups: list[list[tuple[float, float]]]) -> Estimate | None:
     return Estimate.of([number for number, _ in group], sum(bias for _, bias in group) / len(group))
 
 
-def measure_plan(plan: Plan, backend: str, workers: int) -> Laboratory:
+def measure_plan(plan: Plan, backend: str, workers: int) -> Measurements:
     """Make every measurement of a plan.
 
     Args:
@@ -157,7 +157,7 @@ def measure_plan(plan: Plan, backend: str, workers: int) -> Laboratory:
         partial(_measure_group, backend=backend), [groups[p] for p in order], workers, "claims"
     )
     found = {m.case: m for measurements, _, _ in made for m in measurements}
-    return Laboratory(
+    return Measurements(
         plan,
         {case: found[case] for case in plan.cases()},
         {place: squares for place, (_, squares, _) in zip(order, made, strict=True)},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .finding import EQUAL, Finding, Row, bits, decided, listed, verdict
 from .measure import WATERSIC, Measurement, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Moment
 from .subjects import (
     UNDAMPED,
@@ -25,18 +25,18 @@ from .subjects import (
 CLAIMED = 0.003  # bit, in 20 simulated points
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on the recursion."""
     rows: list[Row] = []
     rates_missed: list[float] = []
-    groups: dict[str, list[Moment]] = {**synthetic(laboratory), **real(laboratory)}
+    groups: dict[str, list[Moment]] = {**synthetic(measurements), **real(measurements)}
     for label, moments in groups.items():
         for rotated in (False, True):
-            for rate in laboratory.rates(moments, WATERSIC):
-                gap = laboratory.estimate(
+            for rate in measurements.rates(moments, WATERSIC):
+                gap = measurements.estimate(
                     moments, rotated, WATERSIC, rate, _gap_missed, damping=0.0
                 )
-                missed = laboratory.estimate(
+                missed = measurements.estimate(
                     moments, rotated, WATERSIC, rate, _rate_missed, damping=0.0
                 )
                 if gap is None or missed is None:
@@ -52,14 +52,14 @@ def find(laboratory: Laboratory) -> Finding:
         claim="WaterSIC's whole curve follows from Σ, σ² and the spacing by a recursion.",
         claimed="0, within 0.003 bit",
         quantity="gap of WaterSIC minus the predicted one, bits per weight",
-        inputs=(synthetic_input(laboratory.plan), layer_input(laboratory.plan), UNDAMPED),
+        inputs=(synthetic_input(measurements.plan), layer_input(measurements.plan), UNDAMPED),
         rule="within 0.003 bit and tolerance at every point",
         rows=tuple(rows),
         verdict=verdict(rows),
         result=f"{within} of {len(deciding)} points within 0.003 and tolerance; the gap is off by "
         f"{worst.measured.mean:+.4f} at most ({worst.label} at {bits(worst.rate)}), the rate by "
         f"{max(rates_missed):.4f}.{_beyond(deciding)}",
-        notes=remarks(flat(real(laboratory))),
+        notes=remarks(flat(real(measurements))),
     )
 
 

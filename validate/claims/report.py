@@ -11,7 +11,7 @@ from typing import Any
 from ..support.console import UNDEFINED, number
 from .finding import EQUAL, Finding, Row, labels, of_label
 from .measure import Measurement
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Layer, Moment
 
 WIDTH, NAME, CELL = 100, 26, 9
@@ -137,13 +137,13 @@ def _wrapped(mark: str, words: str) -> str:
     )  # fmt: skip
 
 
-def to_dict(findings: Sequence[Finding], laboratory: Laboratory) -> dict[str, Any]:
+def to_dict(findings: Sequence[Finding], measurements: Measurements) -> dict[str, Any]:
     """Findings and measurements, ready for JSON."""
     return {
         "findings": [
             {**asdict(finding), "rows": [_row(row) for row in finding.rows]} for finding in findings
         ],
-        "measurements": [_measurement(m) for m in laboratory.measurements.values()],
+        "measurements": [_measurement(m) for m in measurements.by_case.values()],
     }
 
 

@@ -17,25 +17,27 @@ from ...reference.theory.rotated import rotated_cholesky_squares
 from .estimate import Estimate
 from .finding import EQUAL, Finding, decided, labels, listed, verdict
 from .measure import GPTQ, WATERSIC, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Moment
 from .subjects import CONDITIONS, flat, layer_input, real, remarks, synthetic, synthetic_input
 
 ACCURACY = 0.05  # what theory claims for n = 64 and more
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on claim 5."""
     rows = []
-    groups = {**synthetic(laboratory), **real(laboratory)}
+    groups = {**synthetic(measurements), **real(measurements)}
     for label, layers in groups.items():
-        moments = [m for m in layers if laboratory.rates([m], GPTQ)]  # each Σ once
-        predictions = [pooling_bound(predicted_squares(laboratory, m)) for m in moments]
+        moments = [m for m in layers if measurements.rates([m], GPTQ)]  # each Σ once
+        predictions = [pooling_bound(predicted_squares(measurements, m)) for m in moments]
         claimed = float(np.mean(predictions))
-        rows.append(decided(label, None, claimed, _cholesky(laboratory, moments), EQUAL, ACCURACY))
-        top = max(laboratory.rates(moments, GPTQ))
+        rows.append(
+            decided(label, None, claimed, _cholesky(measurements, moments), EQUAL, ACCURACY)
+        )
+        top = max(measurements.rates(moments, GPTQ))
         pair = (True, GPTQ), (False, WATERSIC)
-        measured = laboratory.difference(moments, *pair, top, true_gap)
+        measured = measurements.difference(moments, *pair, top, true_gap)
         if measured is not None:
             rows.append(decided(label, top, claimed, measured, EQUAL, ACCURACY))
     misses = [
@@ -60,37 +62,37 @@ def find(laboratory: Laboratory) -> Finding:
         claimed="½ log2(AM(u)/GM(λ)) from the spectrum alone",
         quantity="½ log2(AM/GM) of L_kk² after Haar (Σ alone), and gap of GPTQ after Haar minus "
         "gap of WaterSIC as is (at a rate), bits per weight",
-        inputs=(synthetic_input(laboratory.plan), layer_input(laboratory.plan), CONDITIONS),
+        inputs=(synthetic_input(measurements.plan), layer_input(measurements.plan), CONDITIONS),
         rule=f"within {ACCURACY:g} bit, what theory claims of it from n = 64 on, and tolerance",
         rows=tuple(rows),
         verdict=verdict(rows),
         result=" ".join(sentences),
-        notes=remarks(flat(real(laboratory))),
+        notes=remarks(flat(real(measurements))),
     )
 
 
-def diagonals(laboratory: Laboratory) -> Iterator[tuple[Moment, NDArray, list[NDArray]]]:
+def diagonals(measurements: Measurements) -> Iterator[tuple[Moment, NDArray, list[NDArray]]]:
     """For each Σ: the predicted L_kk², and those of each rotation, in units of GM(λ); for figures.
 
     Descending by place: GPTQ decides its last column with nothing left to make good by, so its
     squares run backwards.
     """
-    for moment in flat({**synthetic(laboratory), **real(laboratory)}):
-        predicted = predicted_squares(laboratory, moment)
+    for moment in flat({**synthetic(measurements), **real(measurements)}):
+        predicted = predicted_squares(measurements, moment)
         centre = geometric_mean(predicted)
-        drawn = [found[::-1] / centre for found in _rotated(laboratory, moment)]
+        drawn = [found[::-1] / centre for found in _rotated(measurements, moment)]
         yield moment, predicted / centre, drawn
 
 
-def predicted_squares(laboratory: Laboratory, moment: Moment) -> NDArray[np.float64]:
+def predicted_squares(measurements: Measurements, moment: Moment) -> NDArray[np.float64]:
     """From the eigenvalues of Σ alone."""
-    return rotated_cholesky_squares(laboratory.eigenvalues[moment])
+    return rotated_cholesky_squares(measurements.eigenvalues[moment])
 
 
-def _cholesky(laboratory: Laboratory, moments: list[Moment]) -> Estimate:
-    drawn = [[pooling_bound(s) for s in _rotated(laboratory, moment)] for moment in moments]
+def _cholesky(measurements: Measurements, moments: list[Moment]) -> Estimate:
+    drawn = [[pooling_bound(s) for s in _rotated(measurements, moment)] for moment in moments]
     return Estimate.of([float(np.mean(d)) for d in drawn] if len(drawn) > 1 else drawn[0])
 
 
-def _rotated(laboratory: Laboratory, moment: Moment) -> list[NDArray]:
-    return [s for (m, rotated, _), s in laboratory.squares.items() if m == moment and rotated]
+def _rotated(measurements: Measurements, moment: Moment) -> list[NDArray]:
+    return [s for (m, rotated, _), s in measurements.squares.items() if m == moment and rotated]

@@ -12,29 +12,29 @@ from collections.abc import Sequence
 from .estimate import Estimate
 from .finding import AT_MOST, OPEN, Finding, Row, bits, decided, labels, listed, of_label, verdict
 from .measure import GPTQ, WATERSIC, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Moment
 from .subjects import CONDITIONS, flat, layer_input, real, remarks
 
 CLAIMED, ABOUT = 0.1, 0.05
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on claim 4."""
     rows, beside = [], []
-    groups = real(laboratory)
+    groups = real(measurements)
     for label, moments in groups.items():
-        for rate in laboratory.rates(moments, GPTQ):
-            measured = _behind(laboratory, moments, True, rate)
+        for rate in measurements.rates(moments, GPTQ):
+            measured = _behind(measurements, moments, True, rate)
             if measured is None:
                 continue
             rows.append(decided(label, rate, CLAIMED, measured, AT_MOST, ABOUT))
-            each = [_behind(laboratory, [moment], True, rate) for moment in moments]
+            each = [_behind(measurements, [moment], True, rate) for moment in moments]
             several = [found for found in each if found is not None]
             if len(several) > 1:
                 furthest = max(several, key=lambda found: found.mean)
                 beside.append(Row(f"  the furthest Σ, {label}", rate, furthest))
-            unrotated = _behind(laboratory, moments, False, rate)
+            unrotated = _behind(measurements, moments, False, rate)
             if unrotated is not None:
                 beside.append(Row(f"  no rotation, {label}", rate, unrotated))
     together = [
@@ -48,7 +48,7 @@ def find(laboratory: Laboratory) -> Finding:
         "WaterSIC, layer type by layer type.",
         claimed="0.1 bit at most",
         quantity="gap of GPTQ after Haar minus gap of WaterSIC as is, bits per weight",
-        inputs=(layer_input(laboratory.plan), CONDITIONS),
+        inputs=(layer_input(measurements.plan), CONDITIONS),
         rule=f"for each type and rate: at most {CLAIMED:g}, and {ABOUT:g} for “about”, within "
         "tolerance",
         rows=tuple(together),
@@ -59,10 +59,10 @@ def find(laboratory: Laboratory) -> Finding:
 
 
 def _behind(
-    laboratory: Laboratory, moments: Sequence[Moment], rotated: bool, rate: float
+    measurements: Measurements, moments: Sequence[Moment], rotated: bool, rate: float
 ) -> Estimate | None:
     pair = (rotated, GPTQ), (False, WATERSIC)
-    return laboratory.difference(moments, *pair, rate, true_gap)
+    return measurements.difference(moments, *pair, rate, true_gap)
 
 
 def _sentence(rows: list[Row]) -> str:

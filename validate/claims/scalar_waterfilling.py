@@ -17,20 +17,20 @@ from ...reference.theory.scalar import SCALAR_GAP
 from .entropy_bias import counted_biases
 from .finding import EQUAL, Finding, Row, bits, decided, from_rate, labels, of_label, verdict
 from .measure import WATERFILLING, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Moment
 from .subjects import EXACT_NUMBER, UNDAMPED, synthetic, synthetic_input
 
 LOW = 1.5
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on claim 6."""
     rows: list[Row] = []
     low: list[Row] = []
-    for label, moments in synthetic(laboratory).items():
-        for rate in laboratory.rates(moments, WATERFILLING):
-            measured = laboratory.estimate(moments, False, WATERFILLING, rate, true_gap)
+    for label, moments in synthetic(measurements).items():
+        for rate in measurements.rates(moments, WATERFILLING):
+            measured = measurements.estimate(moments, False, WATERFILLING, rate, true_gap)
             assert measured is not None
             rows.append(decided(label, rate, SCALAR_GAP, measured, EQUAL, EXACT_NUMBER))
             if rate <= LOW:
@@ -46,7 +46,7 @@ def find(laboratory: Laboratory) -> Finding:
         "low rate.",
         claimed="0.2546 bit at the highest rate, less at 1–1.5 bits",
         quantity="gap of waterfilling in the eigenbasis, bits per weight",
-        inputs=(synthetic_input(laboratory.plan), UNDAMPED),
+        inputs=(synthetic_input(measurements.plan), UNDAMPED),
         rule=f"0.2546 within tolerance at the highest rate, and below it by more than the "
         f"tolerance up to {LOW:g} bits, for every Σ",
         rows=tuple(rows),
@@ -56,7 +56,7 @@ def find(laboratory: Laboratory) -> Finding:
 
 
 def component_rates(
-    laboratory: Laboratory, moment: Moment, method: str, rate: float
+    measurements: Measurements, moment: Moment, method: str, rate: float
 ) -> tuple[list[float], list[float]]:
     """(rates of the components, those of waterfilling at the same D); for figures.
 
@@ -66,8 +66,8 @@ def component_rates(
     Both by ascending eigenvalue, first repetition; for a Σ that is diagonal, or for a method that
     works in the eigenbasis anyway.
     """
-    measured = laboratory.find(moment, False, method, rate)[0]
-    variances = laboratory.eigenvalues[moment]
+    measured = measurements.find(moment, False, method, rate)[0]
+    variances = measurements.eigenvalues[moment]
     allocation = allocate_distortion(variances, measured.relative_distortion)
     with_level = [max(0.0, _bits(v, allocation.water_level)) for v in variances.tolist()]
     rows = measured.case.rows

@@ -21,7 +21,7 @@ import math
 from .estimate import Estimate
 from .finding import ABOVE, AT_MOST, Finding, Row, decided, labels, listed, shown, verdict
 from .measure import GPTQ, WATERSIC, Measurement, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .subjects import CONDITIONS, flat, layer_input, real, remarks, synthetic, synthetic_input
 
 CLAIMED, ABOUT = 0.015, 0.0005
@@ -29,17 +29,19 @@ VISIBLE = CLAIMED / 10
 ADVANTAGE, ONE, SIXTEEN = ": advantage", ": one table", ": 16 classes"
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on claim 7."""
     rows: list[Row] = []
     shares = []
-    for label, moments in {**synthetic(laboratory), **real(laboratory)}.items():
+    for label, moments in {**synthetic(measurements), **real(measurements)}.items():
         for name, value in ((ADVANTAGE, None), (ONE, _one_table), (SIXTEEN, _sixteen)):
-            for rate in laboratory.rates(moments, WATERSIC):
+            for rate in measurements.rates(moments, WATERSIC):
                 measured = (
-                    laboratory.difference(moments, (False, GPTQ), (False, WATERSIC), rate, true_gap)
+                    measurements.difference(
+                        moments, (False, GPTQ), (False, WATERSIC), rate, true_gap
+                    )
                     if value is None
-                    else laboratory.estimate(moments, False, WATERSIC, rate, value)
+                    else measurements.estimate(moments, False, WATERSIC, rate, value)
                 )
                 if measured is None:
                     continue
@@ -54,7 +56,7 @@ def find(laboratory: Laboratory) -> Finding:
                     counted = min(
                         m.case.rows
                         for moment in moments
-                        for m in laboratory.find(moment, False, WATERSIC, rate)
+                        for m in measurements.find(moment, False, WATERSIC, rate)
                     )
                     rows.append(row if hidden_by_sorting(counted) <= VISIBLE else shown(row))
     lost = [one.mean / advantage.mean for advantage, one, _ in shares if advantage.mean > 0]
@@ -65,14 +67,14 @@ def find(laboratory: Laboratory) -> Finding:
         claimed="one table: more than 0; 16 classes: 0.015 bit at most",
         quantity="advantage over GPTQ, and what a table costs over a table per column, bits per "
         "weight",
-        inputs=(synthetic_input(laboratory.plan), layer_input(laboratory.plan), CONDITIONS),
+        inputs=(synthetic_input(measurements.plan), layer_input(measurements.plan), CONDITIONS),
         rule=f"for every Σ and rate one table costs more than the tolerance, and 16 classes cost "
         f"at most {CLAIMED:g} within tolerance; what classes cost decides nothing (—) where "
         "fewer than 1000 rows were counted",
         rows=tuple(rows),
         verdict=verdict(rows),
         result=f"{_taken(lost)} {_classes(rows)}",
-        notes=remarks(flat(real(laboratory))),
+        notes=remarks(flat(real(measurements))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import LAYER_DAMPING, Layer, Moment, Synthetic
 from .plan import Plan
 
@@ -68,14 +68,14 @@ def flat(labels: dict[str, list[Moment]]) -> list[Moment]:
     return [moment for moments in labels.values() for moment in moments]
 
 
-def synthetic(laboratory: Laboratory) -> dict[str, list[Moment]]:
+def synthetic(measurements: Measurements) -> dict[str, list[Moment]]:
     """The synthetic Σ of the general experiments, by label."""
-    return laboratory.labels(Synthetic)
+    return measurements.labels(Synthetic)
 
 
-def real(laboratory: Laboratory) -> dict[str, list[Moment]]:
+def real(measurements: Measurements) -> dict[str, list[Moment]]:
     """The layers, by label."""
-    return laboratory.labels(Layer)
+    return measurements.labels(Layer)
 
 
 def families(plan: Plan) -> list[str]:

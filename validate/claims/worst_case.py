@@ -17,7 +17,7 @@ from ...reference.theory.high_rate import adversarial_gap
 from ...reference.theory.rotated import rotated_gptq_gap
 from .finding import EQUAL, Finding, Row, bits, decided, shown, verdict
 from .measure import GPTQ, WATERSIC, true_gap
-from .measurements import Laboratory
+from .measurements import Measurements
 from .moments import Synthetic
 from .subjects import EXACT_NUMBER, UNDAMPED, in_basis, synthetic
 
@@ -25,24 +25,26 @@ DIGITS = 0.0005  # 3.755 is quoted
 LIMIT_FORMULA = 0.05  # what theory claims of the rotated formula at n = 64
 
 
-def find(laboratory: Laboratory) -> Finding:
+def find(measurements: Measurements) -> Finding:
     """The verdict on claim 3."""
-    plan = laboratory.plan
+    plan = measurements.plan
     top = plan.top_rate
     rows = []
     for moment in plan.adversaries:
         claimed = adversarial_gap(2.0**moment.parameter)
-        for rate in laboratory.rates([moment], GPTQ):
-            row = _row(laboratory, moment, False, rate, claimed, DIGITS)
+        for rate in measurements.rates([moment], GPTQ):
+            row = _row(measurements, moment, False, rate, claimed, DIGITS)
             rows += [row if rate == top else shown(row)]
     for moment in plan.halves:
         spectrum = np.diagonal(moment.covariance(NUMPY))
-        rows.append(_row(laboratory, moment, True, top, rotated_gptq_gap(spectrum), LIMIT_FORMULA))
-    bases = _bases(laboratory, top)
+        rows.append(
+            _row(measurements, moment, True, top, rotated_gptq_gap(spectrum), LIMIT_FORMULA)
+        )
+    bases = _bases(measurements, top)
     watersic = [
         Row(f"  WaterSIC, {moment.label}", top, measured)
         for moment in (*plan.adversaries, *plan.halves)
-        if (measured := laboratory.estimate(
+        if (measured := measurements.estimate(
             [moment], moment in plan.halves, WATERSIC, top, true_gap
         )) is not None
     ]  # fmt: skip
@@ -77,23 +79,23 @@ def _growth(rows: Sequence[Row], top: float) -> str:
 
 
 def _row(
-    laboratory: Laboratory,
+    measurements: Measurements,
     moment: Synthetic,
     rotated: bool,
     rate: float,
     claimed: float,
     allowance: float,
 ) -> Row:
-    measured = laboratory.estimate([moment], rotated, GPTQ, rate, true_gap)
+    measured = measurements.estimate([moment], rotated, GPTQ, rate, true_gap)
     assert measured is not None
     label = in_basis(moment.label, rotated) if rotated else moment.label
     return decided(label, rate, claimed, measured, EQUAL, allowance)
 
 
-def _bases(laboratory: Laboratory, rate: float) -> Sequence[Row]:
+def _bases(measurements: Measurements, rate: float) -> Sequence[Row]:
     rows = []
-    for label, moments in synthetic(laboratory).items():
-        measured = laboratory.difference(moments, (True, GPTQ), (False, GPTQ), rate, true_gap)
+    for label, moments in synthetic(measurements).items():
+        measured = measurements.difference(moments, (True, GPTQ), (False, GPTQ), rate, true_gap)
         if measured is not None:
             row = decided(f"{label}, Haar - as is", rate, 0.0, measured, EQUAL, EXACT_NUMBER)
             rows.append(_denied(row))

@@ -75,12 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
     plan = (full_plan if arguments.full else quick_plan)(tuple(layer for layer, _ in layers))
     choice = choose_backend(arguments.backend)
     workers = (workers or cores()) if choice.backend.name in ON_CPU else 1
-    laboratory = measure_plan(plan, arguments.backend or choice.backend.name, workers)
-    findings = find_all(laboratory)
+    measurements = measure_plan(plan, arguments.backend or choice.backend.name, workers)
+    findings = find_all(measurements)
 
     if arguments.json is not None:
         described = {
-            **report.to_dict(findings, laboratory),
+            **report.to_dict(findings, measurements),
             "set": "full" if arguments.full else "quick",
             "layers": [_describe(layer, digests) for layer, digests in layers],
             "left_out": left_out,
@@ -94,12 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(report.text(findings, plan.layers, left_out, WIDE))
     processes = f"{workers} process" + ("es" if workers > 1 else "")
     instead = f", because {one_line(choice.instead)}" if choice.instead else ""
-    measured = len(laboratory.measurements)
+    measured = len(measurements.by_case)
     print(f"\n{measured} measurements on {choice.backend.name} in {processes}{instead}.")
     if arguments.json is not None:
         print(f"Everything is in {arguments.json}.")
     if arguments.plots is not None:
-        drawn = plots.draw(arguments.plots, laboratory)
+        drawn = plots.draw(arguments.plots, measurements)
         print(f"{len(drawn)} figures and their captions are in {arguments.plots}.")
     return 0
 

@@ -30,7 +30,7 @@ examples:
 
 Two safetensors files (results of `quantize`, or any others), or two reports of `validate --json`.
 With --input, the layer that both were made from, each file is compared with the oracle, and one
-that differs is run again under variants of the arithmetic until one gives its bits. Exit code 0:
+that differs is run again under deviations of the arithmetic until one gives its bits. Exit code 0:
 equal; 1: different; 2: a file that cannot be read."""
 
 # What NumPy has no type for is compared as the integers of the same bits.

@@ -36,7 +36,7 @@ per weight. Exit code 1 says that a searched rate was not met: the closest resul
 same. Codes, scales and dequantized are the same bits on every machine and backend; limit and gap
 rest on eigenvalues by LAPACK and are not."""
 
-SPACING = ("rate", "step", "open_loop", "rate_measure")
+SPACING = ("rate", "spacing", "open_loop", "rate_measure")
 GRID = ("bits", "format", "asymmetric", "mse", "group_size", "static_groups", "block_size")
 # Options that are no parameter of the library, and the parameter that a method needs to have them.
 STANDS_FOR = {"entropy_coded": "bits", "rotate": "rotation", "seed": "rotation"}
@@ -72,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     switch(spacing, "--entropy-coded", "rtn, gptq: unlimited codes with one spacing, no grid")
     spacing.add_argument("--rate", type=float, metavar="R", help="search the spacing for this rate")
-    spacing.add_argument("--step", type=float, metavar="C", help="the spacing itself, no search")
+    spacing.add_argument(
+        "--spacing", "--step", type=float, metavar="C", help="the spacing itself, no search"
+    )
     switch(spacing, "--open-loop", "take the spacing from --rate by formula, no search")
     spacing.add_argument(
         "--rate-measure", choices=RATE_MEASURES, help="what the search aims at (rate)"
@@ -205,16 +207,18 @@ def check_options(arguments: argparse.Namespace) -> dict[str, Any]:
                 if entropy_coded
                 else f"{_flag(name)} needs --entropy-coded with {method}"
             )
-    if entropy_coded and ("rate" in given) == ("step" in given):
+    if entropy_coded and ("rate" in given) == ("spacing" in given):
         who = f"{method} --entropy-coded" if _takes(method, "bits") else method
-        raise BadInput(f"{who} needs either --rate R or --step C, the spacing itself")
+        raise BadInput(f"{who} needs either --rate R or --spacing C")
     if not entropy_coded and "bits" not in given and given.get("format", INTEGER) == INTEGER:
         raise BadInput(
             f"{method} needs --bits B (2 to 8), a float --format, or --entropy-coded with --rate "
-            "or --step"
+            "or --spacing"
         )
-    if "rate_measure" in given and ("step" in given or "open_loop" in given):
-        raise BadInput("--rate-measure is what a search aims at; --step and --open-loop have none")
+    if "rate_measure" in given and ("spacing" in given or "open_loop" in given):
+        raise BadInput(
+            "--rate-measure is what a search aims at; --spacing and --open-loop have none"
+        )
     if "seed" in given and given.get("rotate") not in ("hadamard", "haar"):
         raise BadInput("--seed needs --rotate hadamard or --rotate haar")
     return given

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from ...backends import get
 from ...data import LAYERS
-from ...reference import Quantized, gptq, rtn, waterfill, watersic
+from ...reference import Quantized, gptq, rtn, waterfilling, watersic
 from ...reference.bases.haar import haar
 from ...reference.bases.hadamard import base_order
 from ...reference.bases.rotation import HadamardRotation, Rotation
@@ -91,7 +91,7 @@ METHODS: dict[str, Callable[[Subject, float], Quantized]] = {
     "GPTQ natural": _with_gptq,
     "GPTQ actorder": lambda s, rate: _with_gptq(s, rate, actorder=True),
     "GPTQ rotated": lambda s, rate: _with_gptq(s, rate, rotation=s.rotation),
-    "waterfilling": lambda s, rate: waterfill(
+    "waterfilling": lambda s, rate: waterfilling(
         s.weight, s.covariance, s.eigenvalues, s.eigenvectors, rate=rate, backend=s.backend
     ),
     "WaterSIC": lambda s, rate: watersic(

@@ -130,7 +130,7 @@ class Analysis:
     @cached_property
     def rotation(self) -> Uncertain | None:
         """V, or None."""
-        if self.case.function == "waterfill":
+        if self.case.function == "waterfilling":
             return self.given("eigenvectors")
         if "rotation" in self.inputs:
             return self.given("rotation")
@@ -150,7 +150,7 @@ class Analysis:
         """An n×n moment in the working basis."""
         moment = self.given(name)
         rounding = Uncertain(moment.value, self.u * moment.size)
-        if self.rotation is None or self.case.function == "waterfill":
+        if self.rotation is None or self.case.function == "waterfilling":
             return rounding
         return self.rotation.transposed().times(rounding.times(self.rotation, self.u), self.u)
 
@@ -183,7 +183,7 @@ class Analysis:
     def _scale_errors(self) -> dict[str, NDArray]:
         if "scale" in self.outputs:
             return {"scale": self._grid_error()}
-        if self.case.function in ("watersic", "waterfill"):
+        if self.case.function in ("watersic", "waterfilling"):
             return self._gained_error()
         spacing = float(self.outputs["spacing"])
         error = spacing * (self._spacing_error(None) + 2 * self.u)
@@ -192,7 +192,7 @@ class Analysis:
 
     def _spacing_error(self, L: Uncertain | None) -> float:
         """Relative, of a spacing that a rate has led to: c is a geometric mean over columns."""
-        if self.parameter("step", None) is not None:
+        if self.parameter("spacing", None) is not None:
             return 0.0
         weight = self.weight
         if L is not None and not len(L.value):
@@ -204,7 +204,9 @@ class Analysis:
         return error + gamma(len(weight.value) + 4, self.u)
 
     def _gained_error(self) -> dict[str, NDArray]:
-        live, L, Y = self._waterfilling() if self.case.function == "waterfill" else self._target()
+        live, L, Y = (
+            self._waterfilling() if self.case.function == "waterfilling" else self._target()
+        )
         beta = self.outputs["column_scale"].astype(np.float64)[live]
         codes = self.outputs["codes"][:, live].astype(np.float64)
         magnitude = np.abs(codes)
@@ -296,15 +298,15 @@ class Analysis:
         order = np.arange(len(diagonal))
         if self.parameter("actorder", False):
             order = np.argsort(-np.where(diagonal == 0, 1.0, diagonal), kind="stable")
-        arranged = order[::-1]
-        index = np.ix_(arranged, arranged)
+        permutation = order[::-1]
+        index = np.ix_(permutation, permutation)
         L = factor_of(Uncertain((H.value + dead)[index], H.error[index]), self.u)
         inverse = np.abs(solve_triangular(L.value, np.eye(len(order)), lower=True))
         turned = self.outputs["dequantized"].astype(np.float64)
         if self.rotation is not None:
             turned = turned @ self.rotation.value
-        W, done = self.weight, turned[:, arranged]
-        W = Uncertain(W.value[:, arranged], W.error[:, arranged])
+        W, done = self.weight, turned[:, permutation]
+        W = Uncertain(W.value[:, permutation], W.error[:, permutation])
         rounding = gamma(2 * len(order) + 4, self.u)
         fixed = W.error @ np.abs(L.value) + np.abs(W.value - done) @ L.error
         fixed += rounding * (W.size + np.abs(done)) @ np.abs(L.value)

@@ -47,7 +47,7 @@ from ..golden.case import SIZES, Case
 from .error_bounds import Analysis, energy, rescaled_bounds
 from .outcomes import Failure, Outcome, run_case
 
-ALGORITHMS = ("rtn", "gptq", "watersic", "waterfill")
+ALGORITHMS = ("rtn", "gptq", "watersic", "waterfilling")
 BITS, CODES, RATE_DISTORTION, NONE = "bits", "codes", "rate-distortion", "none"
 LEVELS = (BITS, CODES, RATE_DISTORTION, NONE)
 LEAST_WEIGHTS = 64

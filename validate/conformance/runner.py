@@ -181,7 +181,7 @@ def _diagnose(
     case: Case, outcome: Mapping[str, NDArray] | WaterlevelError, backend: Operations | None
 ) -> list[str]:
     if case.size == SIZES[-1]:
-        return ["no diagnosis: the case is too large to run under every variant"]
+        return ["no diagnosis: the case is too large to run under every deviation"]
     actual = outcome if isinstance(outcome, WaterlevelError) else dict(outcome)
     try:
         found = diagnose(case, case.load_inputs(), actual, backend, DIAGNOSIS_SECONDS)

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 from ...backends import get
 from ...reference.errors import BadInput, WaterlevelError
 from ...reference.operations import CONTRACT_VERSION, Operations
-from ..diagnosis import deviations as variants
+from ..diagnosis import deviations
 from ..golden.case import (
     GOLDEN,
     SIZES,
@@ -187,12 +187,12 @@ def _serves(definition: Definition, case: Case, outputs: Mapping[str, NDArray]) 
         if array.dtype.kind == "f" and np.isnan(array).any() and case.function != "find_nonfinite":
             raise MissesItsPurpose(f"case {definition.id}: output {name} holds a NaN, without bits")
     for name in (*definition.changed_by, *definition.unchanged_by):
-        with variants.named(name).applied() as backend:
+        with deviations.named(name).applied() as backend:
             foreign = _outcome(case, definition.arrays(), backend)
         if _changed(foreign, outputs) != (name in definition.changed_by):
             wanted = "other bits" if name in definition.changed_by else "the same bits"
             raise MissesItsPurpose(
-                f"case {definition.id} misses its purpose: variant {name} must give {wanted}"
+                f"case {definition.id} misses its purpose: deviation {name} must give {wanted}"
             )
     for purpose in definition.purposes:
         if not purpose.holds(definition.arrays(), outputs):

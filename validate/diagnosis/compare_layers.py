@@ -206,7 +206,7 @@ def replay(
     for name in ("backend", "rotation", "rate", "open_loop", "rate_measure"):
         options.pop(name, None)
     if "spacing" in parameters:
-        options["step"] = parameters["spacing"]
+        options["spacing"] = parameters["spacing"]
     if options.get("format", INTEGER) != INTEGER:
         options.pop("bits", None)  # the format brings its own
     if method == "watersic":

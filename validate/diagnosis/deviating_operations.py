@@ -1,10 +1,10 @@
-"""The operations once more, with every arithmetic habit in a place of its own.
+"""The operations once more, with every arithmetic deviation in a place of its own.
 
 `reference.operations.numpy_operations` says what the bits are. A diagnosis asks what they would be
-if one habit were another one: a fused multiply-add, a sum from the other end, a reciprocal in place
-of a division. Here the same operations are put together from an `Arithmetic`, whose methods are the
-habits; `variants` overrides one at a time. With `Arithmetic` itself the bits are those of the
-oracle, which a test proves.
+if one thing were done another way: a fused multiply-add, a sum from the other end, a reciprocal in
+place of a division. Here the same operations are put together from an `Arithmetic`, whose methods
+say how each is done; `deviations` overrides one at a time. With `Arithmetic` itself the bits are
+those of the oracle, which a test proves.
 
 Slow: one column at a time, one product at a time. Only what fails is ever looked at this way.
 """
@@ -28,7 +28,7 @@ TILE = 2**22  # products of a chain that are looked at together
 
 
 class Arithmetic:
-    """The habits of `operations.Operations`, each as a method."""
+    """The deviations of `operations.Operations`, each as a method."""
 
     # One number and another --------------------------------------------------------------------
 
@@ -130,20 +130,20 @@ class Arithmetic:
 
 
 class InChains(Arithmetic):
-    """Other habits in chains of products alone."""
+    """Other deviations in chains of products alone."""
 
-    def __init__(self, habits: Arithmetic) -> None:
-        self.habits = habits
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
 
     def add_products(self, c: NDArray, pairs: Pairs) -> NDArray:
-        return self.habits.add_products(c, pairs)
+        return self.arithmetic.add_products(c, pairs)
 
     def subtract_products(self, c: NDArray, pairs: Pairs) -> NDArray:
-        return self.habits.subtract_products(c, pairs)
+        return self.arithmetic.subtract_products(c, pairs)
 
 
 class ArithmeticOperations(NumpyOperations):
-    """`operations.Operations` on NumPy arrays with the habits of an `Arithmetic`."""
+    """`operations.Operations` on NumPy arrays with the deviations of an `Arithmetic`."""
 
     def __init__(self, arithmetic: Arithmetic, name: str = "arithmetic") -> None:
         self.arithmetic = arithmetic
@@ -308,30 +308,30 @@ class ArithmeticOperations(NumpyOperations):
     def _decide(
         self, codebook: Codebook, y: NDArray, diagonal: NDArray, column: int
     ) -> tuple[NDArray[np.int32], NDArray, float]:
-        habits, number = self.arithmetic, y.dtype.type
+        arithmetic, number = self.arithmetic, y.dtype.type
         if isinstance(codebook, UniformLattice):
             spacing = number(codebook.spacing)
-            level = habits.weight_level(y, diagonal, spacing)
-            codes = to_codes(habits.rint(level), column)
-            return codes, habits.multiply(codes.astype(y.dtype), spacing), 1.0
+            level = arithmetic.weight_level(y, diagonal, spacing)
+            codes = to_codes(arithmetic.rint(level), column)
+            return codes, arithmetic.multiply(codes.astype(y.dtype), spacing), 1.0
         if isinstance(codebook, AffineGrid):
             group = codebook.group[column]
             scale, zero = codebook.scale[:, group], codebook.zero[:, group].astype(y.dtype)
-            level = habits.weight_level(y, diagonal, scale)
+            level = arithmetic.weight_level(y, diagonal, scale)
             codes = to_codes(self._affine_level(level, zero, codebook.maximum), column)
-            return codes, habits.multiply(scale, codes.astype(y.dtype) - zero), 1.0
+            return codes, arithmetic.multiply(scale, codes.astype(y.dtype) - zero), 1.0
         if isinstance(codebook, FloatGrid):
             scale = codebook.scale[:, codebook.group[column]]
-            level = habits.weight_level(y, diagonal, scale)
+            level = arithmetic.weight_level(y, diagonal, scale)
             if not np.isfinite(level).all():
                 to_codes(level, column)
-            codes = habits.nearest(codebook.form, level)
-            return codes, habits.multiply(scale, codebook.form.values(codes, y.dtype)), 1.0
+            codes = arithmetic.nearest(codebook.form, level)
+            return codes, arithmetic.multiply(scale, codebook.form.values(codes, y.dtype)), 1.0
         step = number(codebook.step)
-        codes = to_codes(habits.rint(habits.divide(y, step)), column)
+        codes = to_codes(arithmetic.rint(arithmetic.divide(y, step)), column)
         z = codes.astype(y.dtype)
-        gain = number(habits.gain(z, y, step)) if codebook.lmmse else number(1)
-        values = habits.multiply(z, habits.multiply(gain, codebook.spacing[column]))
+        gain = number(arithmetic.gain(z, y, step)) if codebook.lmmse else number(1)
+        values = arithmetic.multiply(z, arithmetic.multiply(gain, codebook.spacing[column]))
         return codes, values, float(gain)
 
 

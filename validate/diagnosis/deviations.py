@@ -1,13 +1,13 @@
 """Which other arithmetic could have given these bits?
 
 When the bits of a kernel are not those of the oracle, they are nearly always the right bits of
-another habit: the compiler fused a multiplication with an addition, a library summed in blocks, a
-division became a multiplication. Each `Variant` is the oracle with one habit changed. The one that
-reproduces the foreign bits names the mistake.
+another arithmetic: the compiler fused a multiplication with an addition, a library summed in
+blocks, a division became a multiplication. Each `Deviation` is the oracle with one thing changed.
+The one that reproduces the foreign bits names the mistake.
 
-Most habits are a method of `arithmetic.Arithmetic`, overridden in `rounding_habits` or
-`order_habits`. A few belong to an algorithm and
-not to an operation (which median, whose weights a group's scale comes from); there a variant puts
+Most deviations are a method of `arithmetic.Arithmetic`, overridden in `rounding_deviations` or
+`order_deviations`. A few belong to an algorithm and
+not to an operation (which median, whose weights a group's scale comes from); there a deviation puts
 another function into a module of `reference` while it is applied. So it must not be applied while
 another thread uses `reference`.
 
@@ -86,8 +86,8 @@ ELSEWHERE = {
 
 
 @dataclass(frozen=True, eq=False)
-class Variant:
-    """One habit that differs from the contract.
+class Deviation:
+    """One deviation that differs from the contract.
 
     Attributes:
         name: a short name. description: what is done in place of what, in words.
@@ -102,7 +102,7 @@ class Variant:
 
     @contextmanager
     def applied(self) -> Iterator[Operations]:
-        """Inside, the algorithms of `reference` have this habit if they run on what is yielded."""
+        """Inside, the algorithms of `reference` deviate so if they run on what is yielded."""
         modules = [
             import_module(f"...reference.methods.{name}", __package__)
             for name, _, _ in self.patches
@@ -123,17 +123,17 @@ class Variant:
                 setattr(module, attribute, original)
 
     def concerns(self, operation: str) -> bool:
-        """Whether an operation may give other bits with this habit."""
+        """Whether an operation may give other bits with this deviation."""
         if isinstance(self.operations, ArithmeticOperations):
-            habits = type(self.operations.arithmetic)
+            arithmetic = type(self.operations.arithmetic)
             used = (*IN_CHAINS, *ELSEWHERE.get(operation, ()))
-            return any(getattr(habits, name) is not getattr(Arithmetic, name) for name in used)
+            return any(getattr(arithmetic, name) is not getattr(Arithmetic, name) for name in used)
         return operation in vars(type(self.operations))
 
-    def only_in(self, operation: str) -> Variant:
-        """The same habit in one operation alone."""
+    def only_in(self, operation: str) -> Deviation:
+        """The same deviation in one operation alone."""
         mixed = _Mixed(NUMPY, self.operations, operation)
-        return Variant(f"{self.name} in {operation}", f"{self.description}, in {operation} alone",
+        return Deviation(f"{self.name} in {operation}", f"{self.description}, in {operation} alone",
                        mixed)  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def _stale_grids(
     problem: Problem, values: Matrix, codes: Matrix, form: GridFormat, grouping: Grouping
 ) -> tuple[NDArray, NDArray[np.int32], NDArray[np.int64]]:
     backend = problem.layer.backend
-    original = backend.take(problem.silenced, None, problem.arranged[::-1])
+    original = backend.take(problem.zeroed, None, problem.permutation[::-1])
     scale, zero, group = find_grids(backend, original, grouping.size, form)
     codebook = form.codebook(scale, zero, group[::-1])
     backend.sic(values, codes, problem.factor, codebook, 0, len(group))
@@ -242,73 +242,73 @@ def _unstable(values: NDArray, kind: str | None = None) -> NDArray[np.int64]:
 SIZES = (32, 64, 128)
 
 
-def _habit(name: str, description: str, arithmetic: Arithmetic) -> Variant:
-    return Variant(name, description, ArithmeticOperations(arithmetic, name))
+def _using(name: str, description: str, arithmetic: Arithmetic) -> Deviation:
+    return Deviation(name, description, ArithmeticOperations(arithmetic, name))
 
 
 @cache
-def operation_variants() -> tuple[Variant, ...]:
-    """Habits that show in a single operation, the likeliest first."""
+def operation_deviations() -> tuple[Deviation, ...]:
+    """Deviations that show in a single operation, the likeliest first."""
     by_chunk = (256, 1024, 2**62)
     return (
-        _habit("fused-multiply-add", "x·y + z is rounded once, not twice", FusedMultiplyAdd()),
-        _habit("reversed-chain", "products are summed from the last to the first",
+        _using("fused-multiply-add", "x·y + z is rounded once, not twice", FusedMultiplyAdd()),
+        _using("reversed-chain", "products are summed from the last to the first",
                ReversedChains()),
-        _habit("dot-product-first", "all products are summed from +0.0 and then subtracted",
+        _using("dot-product-first", "all products are summed from +0.0 and then subtracted",
                BlockedChains(None)),
-        *(_habit(f"blocked-chain-{n}", f"products are summed in blocks of {n}, then the sums",
+        *(_using(f"blocked-chain-{n}", f"products are summed in blocks of {n}, then the sums",
                  BlockedChains(n)) for n in SIZES),
-        *(_habit(f"panel-chain-{n}", f"full panels of {n} products are summed by themselves, the "
+        *(_using(f"panel-chain-{n}", f"full panels of {n} products are summed by themselves, the "
                  "rest one by one", BlockedChains(n, panels=True)) for n in SIZES),
-        _habit("numpy-chain", "products are summed as by np.sum (pairwise)", NumpyChains()),
-        _habit("pairwise-chain", "products are summed in neighbouring pairs", PairwiseChains()),
-        _habit("tree-chain", "products are summed by tree_sum and not as a chain", TreeChains()),
-        _habit("left-to-right-sum", "sums run from the first to the last and not as a tree",
+        _using("numpy-chain", "products are summed as by np.sum (pairwise)", NumpyChains()),
+        _using("pairwise-chain", "products are summed in neighbouring pairs", PairwiseChains()),
+        _using("tree-chain", "products are summed by tree_sum and not as a chain", TreeChains()),
+        _using("left-to-right-sum", "sums run from the first to the last and not as a tree",
                LeftToRightSums()),
-        _habit("reversed-sum", "sums run from the last to the first and not as a tree",
+        _using("reversed-sum", "sums run from the last to the first and not as a tree",
                ReversedSums()),
-        _habit("numpy-sum", "sums are those of np.sum (pairwise)", NumpySums()),
-        _habit("pairwise-sum", "sums add neighbouring pairs", PairwiseSums()),
-        *(_habit(f"blocked-sum-{n}", f"sums run through blocks of {n}, then over the blocks",
+        _using("numpy-sum", "sums are those of np.sum (pairwise)", NumpySums()),
+        _using("pairwise-sum", "sums add neighbouring pairs", PairwiseSums()),
+        *(_using(f"blocked-sum-{n}", f"sums run through blocks of {n}, then over the blocks",
                  BlockedSums(n)) for n in SIZES),
-        *(_habit(f"tree-chunk-{n}" if n < 2**62 else "tree-without-chunks",
+        *(_using(f"tree-chunk-{n}" if n < 2**62 else "tree-without-chunks",
                  f"the tree has chunks of {n}, not 512" if n < 2**62 else
                  "the tree is not cut into chunks of 512", OtherChunks(n)) for n in by_chunk),
-        _habit("reciprocal-division", "x/d is computed as x·(1/d)", Reciprocal()),
-        _habit("product-of-divisors", "(y/l)/s is computed as y/(l·s)", ProductOfDivisors()),
-        _habit("half-away", "half is rounded away from zero, not to even", HalfAway()),
-        _habit("half-up", "rounding is floor(x + 0.5)", HalfUp()),
-        _habit("truncation", "values are truncated, not rounded", Truncation()),
-        _habit("zero-inside-rounding", "rint(v/s) + zero is computed as rint(v/s + zero)",
+        _using("reciprocal-division", "x/d is computed as x·(1/d)", Reciprocal()),
+        _using("product-of-divisors", "(y/l)/s is computed as y/(l·s)", ProductOfDivisors()),
+        _using("half-away", "half is rounded away from zero, not to even", HalfAway()),
+        _using("half-up", "rounding is floor(x + 0.5)", HalfUp()),
+        _using("truncation", "values are truncated, not rounded", Truncation()),
+        _using("zero-inside-rounding", "rint(v/s) + zero is computed as rint(v/s + zero)",
                ZeroInsideRounding()),
-        _habit("flush-results", "subnormal results are flushed to zero", FlushResults()),
-        _habit("flush-to-zero", "subnormal operands and results are flushed to zero", FlushAll()),
-        _habit("float32-accumulation", "sums are kept in float32, products in float64",
+        _using("flush-results", "subnormal results are flushed to zero", FlushResults()),
+        _using("flush-to-zero", "subnormal operands and results are flushed to zero", FlushAll()),
+        _using("float32-accumulation", "sums are kept in float32, products in float64",
                Float32Accumulator()),
-        _habit("float32-products", "products and sums are rounded to float32",
+        _using("float32-products", "products and sums are rounded to float32",
                Float32Products()),
-        _habit("float32-arithmetic", "operands are rounded to float32 and all is computed in it",
+        _using("float32-arithmetic", "operands are rounded to float32 and all is computed in it",
                Float32Arithmetic()),
-        _habit("float64-accumulation", "float32 numbers are summed in float64 and rounded once",
+        _using("float64-accumulation", "float32 numbers are summed in float64 and rounded once",
                Float64Accumulator()),
-        _habit("clamped-gain-0-1", "the gain γ is clipped to [0, 1]", ClampedGain(0, 1)),
-        _habit("unit-gain", "the gain γ is 1", UnitGain(everywhere=True)),
-        _habit("unit-gain-of-zeros", "the gain γ of a column of zeros is 1, not 0",
+        _using("clamped-gain-0-1", "the gain γ is clipped to [0, 1]", ClampedGain(0, 1)),
+        _using("unit-gain", "the gain γ is 1", UnitGain(everywhere=True)),
+        _using("unit-gain-of-zeros", "the gain γ of a column of zeros is 1, not 0",
                UnitGain(everywhere=False)),
-        _habit("largest-distance-first", "Hadamard butterflies start with the largest distance",
+        _using("largest-distance-first", "Hadamard butterflies start with the largest distance",
                LargestDistanceFirst()),
-        Variant("library", "BLAS, LAPACK and np.sum in place of the fixed orders",
+        Deviation("library", "BLAS, LAPACK and np.sum in place of the fixed orders",
                 LibraryOperations()),
     )  # fmt: skip
 
 
-def _both(name: str, description: str, *habits: type[Arithmetic]) -> Variant:
-    return _habit(name, description, type(name, habits, {})())
+def _both(name: str, description: str, *arithmetic: type[Arithmetic]) -> Deviation:
+    return _using(name, description, type(name, arithmetic, {})())
 
 
 @cache
-def combined_variants() -> tuple[Variant, ...]:
-    """One order in chains and in sums, or a habit in chains alone: for `sic` and algorithms."""
+def combined_deviations() -> tuple[Deviation, ...]:
+    """One order in chains and in sums, or a deviation in chains alone: for `sic` and algorithms."""
 
     class _Blocked(BlockedChains):
         def total(self, values: NDArray) -> NDArray:
@@ -319,10 +319,10 @@ def combined_variants() -> tuple[Variant, ...]:
               ReversedChains, ReversedSums),
         _both("numpy-sums", "products and sums are added as by np.sum", NumpyChains, NumpySums),
         _both("pairwise", "products and sums are added in pairs", PairwiseChains, PairwiseSums),
-        *(_habit(f"blocked-{n}", f"products and sums are added in blocks of {n}", _Blocked(n))
+        *(_using(f"blocked-{n}", f"products and sums are added in blocks of {n}", _Blocked(n))
           for n in SIZES),
-        *(_habit(f"{name}-in-chains", f"{description}, in chains of products alone",
-                 InChains(habits)) for name, description, habits in (
+        *(_using(f"{name}-in-chains", f"{description}, in chains of products alone",
+                 InChains(arithmetic)) for name, description, arithmetic in (
             ("fused-multiply-add", "x·y + z is rounded once", FusedMultiplyAdd()),
             ("float32-accumulation", "sums are kept in float32", Float32Accumulator()),
             ("float32-products", "products and sums are in float32", Float32Products()),
@@ -335,43 +335,43 @@ def combined_variants() -> tuple[Variant, ...]:
 
 
 @cache
-def algorithm_variants() -> tuple[Variant, ...]:
-    """Habits that show only in an algorithm."""
+def algorithm_deviations() -> tuple[Deviation, ...]:
+    """Deviations that show only in an algorithm."""
     upper, middle = _live_features(_upper_median), _live_features(_middle_median)
     last_first = _NumpyWith(argsort=_last_of_equals_first)
     everywhere = ArithmeticOperations(HalfAway(), "half-away")
     orders = (
-        Variant(name, description, ScalesReordered(name, product))
+        Deviation(name, description, ScalesReordered(name, product))
         for name, (description, product) in SCALE_ORDERS.items()
     )
     return (
-        Variant("fresh-group-scales", "a group's scale comes from the weights as updated when the "
-                "group begins, not its block", patches=(("gptq", "Grouping", _fresh_grids),)),
-        Variant("stale-group-scales", "a group's scale comes from the original weights, not the "
+        Deviation("fresh-group-scales", "a group's scale comes from the weights as updated when "
+                  "the group begins, not its block", patches=(("gptq", "Grouping", _fresh_grids),)),
+        Deviation("stale-group-scales", "a group's scale comes from the original weights, not the "
                 "updated ones", patches=(("one_scale", "_in_order_of_processing", _stale_grids),)),
-        Variant("upper-median", "dead features are found with the upper median",
+        Deviation("upper-median", "dead features are found with the upper median",
                 patches=(("watersic", "live_features", upper),)),
-        Variant("mean-of-medians", "dead features are found with the mean of both medians",
+        Deviation("mean-of-medians", "dead features are found with the mean of both medians",
                 patches=(("watersic", "live_features", middle),)),
-        Variant("activation-order-reversed-ties", "of columns with equal diagonals the last goes "
+        Deviation("activation-order-reversed-ties", "of columns with equal diagonals the last goes "
                 "first", patches=(("gptq", "np", last_first),)),
-        Variant("activation-order-unstable", "activation order by an unstable sort (quicksort)",
+        Deviation("activation-order-unstable", "activation order by an unstable sort (quicksort)",
                 patches=(("gptq", "np", _NumpyWith(argsort=_unstable)),)),
-        Variant("half-away-everywhere", "half is rounded away from zero, in zero points too",
+        Deviation("half-away-everywhere", "half is rounded away from zero, in zero points too",
                 everywhere, (("grid_fitting", "np", _NumpyWith(rint=half_away)),)),
-        Variant("truncated-zero-point", "zero points are truncated, not rounded",
+        Deviation("truncated-zero-point", "zero points are truncated, not rounded",
                 patches=(("grid_fitting", "np", _NumpyWith(rint=np.trunc)),)),
-        Variant("rescaler-gains-unclipped", "the rescalers' column gains are not clipped",
+        Deviation("rescaler-gains-unclipped", "the rescalers' column gains are not clipped",
                 patches=(("rescalers", "LEAST_GAIN", -np.inf),
                          ("rescalers", "GREATEST_GAIN", np.inf))),
-        Variant("rescaler-gains-positive", "the rescalers' column gains are clipped to [0, 1.5]",
+        Deviation("rescaler-gains-positive", "the rescalers' column gains are clipped to [0, 1.5]",
                 patches=(("rescalers", "LEAST_GAIN", 0.0),)),
         *orders,
     )  # fmt: skip
 
 
-def clamp_seen_in(gains: NDArray) -> tuple[Variant, ...]:
-    """The habit of clipping the gain γ to the range that these gains have; none if they have none.
+def clamp_seen_in(gains: NDArray) -> tuple[Deviation, ...]:
+    """Clipping the gain γ to the range that these gains have; none if they have none.
 
     A gain lies between 0.5 and 1.5 if it is not 0, so many ranges clip nothing, and one that does
     shows its ends.
@@ -381,15 +381,15 @@ def clamp_seen_in(gains: NDArray) -> tuple[Variant, ...]:
     least, greatest = float(gains.min()), float(gains.max())
     range_ = f"[{least!r}, {greatest!r}], or to a range with one of these ends"
     return (
-        _habit("clamped-gain", f"the gain γ is clipped to {range_}", ClampedGain(least, greatest)),
+        _using("clamped-gain", f"the gain γ is clipped to {range_}", ClampedGain(least, greatest)),
     )
 
 
-def all_variants() -> tuple[Variant, ...]:
-    """Every variant once."""
-    return (*operation_variants(), *combined_variants(), *algorithm_variants())
+def all_deviations() -> tuple[Deviation, ...]:
+    """Every deviation once."""
+    return (*operation_deviations(), *combined_deviations(), *algorithm_deviations())
 
 
-def named(name: str) -> Variant:
-    """The variant of this name; KeyError if there is none."""
-    return {variant.name: variant for variant in all_variants()}[name]
+def named(name: str) -> Deviation:
+    """The deviation of this name; KeyError if there is none."""
+    return {deviation.name: deviation for deviation in all_deviations()}[name]

@@ -1,16 +1,16 @@
-"""The bits differ. Where did it begin, and which habit would explain it?
+"""The bits differ. Where did it begin, and which deviation would explain it?
 
-An operation is computed again under every variant of `variants`. One that gives the foreign bits,
-all of them, is named. If several do, the input does not tell them apart and all are named; if none
+An operation is computed again under every deviation of `deviations`. One that gives all of the
+foreign bits is named. If several do, the input does not tell them apart and all are named; if none
 does, the one that comes closest is, with the share of elements that it explains.
 
 An algorithm is first followed operation by operation, if the foreign backend is at hand
-(`lockstep`): the first operation that differs is the culprit, and is explained as above. If there
-are only foreign outputs (a file written by another program), whole algorithms are tried: every
-habit, then every habit in one operation alone. What the outputs themselves tell is the first column
+(`first_divergence`): the first operation that differs is explained as above. If there are only
+foreign outputs (a file written by another program), whole algorithms are tried: every deviation,
+then every deviation in one operation alone. What the outputs themselves tell is the first column
 that differs in the order of processing.
 
-All this takes the time of many runs, so it has a limit; variants that were not tried for lack of
+All this takes the time of many runs, so it has a limit; deviations that were not tried for lack of
 time are counted in the message.
 """
 
@@ -30,17 +30,17 @@ from ..golden.case import Case
 from ..golden.execute import execute, kind_of
 from ..support.comparison import Difference, share_equal
 from .deviations import (
-    Variant,
-    algorithm_variants,
+    Deviation,
+    algorithm_deviations,
     clamp_seen_in,
-    combined_variants,
-    operation_variants,
+    combined_deviations,
+    operation_deviations,
 )
 from .first_divergence import (
     Outcome,
     Run,
     differences,
-    find_culprit,
+    find_first_divergence,
     first_column,
     operations_called,
     outcome,
@@ -52,10 +52,10 @@ CHAINED = ("matmul", "cholesky", "solve", "solve_reversed", "sic")
 
 @dataclass(frozen=True)
 class Match:
-    """How much of the foreign output a variant explains.
+    """How much of the foreign output a deviation explains.
 
     Attributes:
-        name, description: of the variant. share: of elements that are equal, 1.0 for all.
+        name, description: of the deviation. share: of elements that are equal, 1.0 for all.
     """
 
     name: str
@@ -65,13 +65,13 @@ class Match:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the variants say about one operation, or about a whole algorithm.
+    """What the deviations say about one operation, or about a whole algorithm.
 
     Attributes:
-        reproduced_by: the variants that give every bit.
+        reproduced_by: the deviations that give every bit.
         closest: the best of the others, if it is nearer than the oracle and none gives every bit.
         share: of elements that the oracle itself has in common with the foreign output.
-        untried: how many variants there was no time for.
+        untried: how many deviations there was no time for.
     """
 
     reproduced_by: tuple[Match, ...]
@@ -86,14 +86,14 @@ class Explanation:
             text = [f"{heading} {match.name}: {match.description}" for match in self.reproduced_by]
         elif self.closest is not None:
             text = [
-                f"no known habit reproduces every bit; the closest is {self.closest.name}: "
+                f"no known deviation reproduces every bit; the closest is {self.closest.name}: "
                 f"{self.closest.description} ({self.closest.share:.2%} of the elements equal, "
                 f"the oracle has {self.share:.2%})"
             ]
         else:
-            text = [f"no known habit comes closer than the oracle ({self.share:.2%} equal)"]
+            text = [f"no known deviation comes closer than the oracle ({self.share:.2%} equal)"]
         if self.untried:
-            text.append(f"{self.untried} variants were not tried for lack of time")
+            text.append(f"{self.untried} deviations were not tried for lack of time")
         return text
 
 
@@ -145,7 +145,7 @@ def diagnose(
     Args:
         inputs: of the case. actual: the outputs, or the error that came in their place.
         foreign: the backend, if it is at hand; an algorithm is then followed step by step.
-        seconds: after which no further variant is tried.
+        seconds: after which no further deviation is tried.
     """
 
     def run(backend: Operations) -> Mapping[str, NDArray]:
@@ -188,14 +188,14 @@ def diagnose_algorithm(
         order: the columns of `codes` in the order of processing.
     """
     deadline = time.monotonic() + seconds
-    if foreign is not None and (culprit := find_culprit(run, foreign)):
-        rounds = _of_one_operation(culprit.actual)
+    if foreign is not None and (divergence := find_first_divergence(run, foreign)):
+        rounds = _of_one_operation(divergence.actual)
         return Diagnosis(
-            culprit.stage,
-            culprit.operation,
-            culprit.call,
-            _named_lines(f"{title}: {culprit.operation}", culprit.differences),
-            explain(culprit.run, culprit.expected, culprit.actual, rounds, deadline),
+            divergence.stage,
+            divergence.operation,
+            divergence.call,
+            _named_lines(f"{title}: {divergence.operation}", divergence.differences),
+            explain(divergence.run, divergence.expected, divergence.actual, rounds, deadline),
         )
     expected = outcome(lambda: run(NUMPY))
     lines = _lines(title, expected, actual)
@@ -203,44 +203,44 @@ def diagnose_algorithm(
         return Diagnosis()
     called = operations_called(run)
     alone = [
-        variant.only_in(name)
+        deviation.only_in(name)
         for name in CHAINED
         if name in called
-        for variant in operation_variants()
-        if variant.concerns(name)
+        for deviation in operation_deviations()
+        if deviation.concerns(name)
     ]
-    rounds = ((*operation_variants(), *algorithm_variants()), alone, combined_variants())
+    rounds = ((*operation_deviations(), *algorithm_deviations()), alone, combined_deviations())
     found = explain(run, expected, actual, rounds, deadline)
     return Diagnosis(_first_stage(expected, actual, order), None, None, lines, found)
 
 
-def _of_one_operation(actual: Outcome) -> tuple[tuple[Variant, ...], ...]:
-    clamps: tuple[Variant, ...] = ()
+def _of_one_operation(actual: Outcome) -> tuple[tuple[Deviation, ...], ...]:
+    clamps: tuple[Deviation, ...] = ()
     if isinstance(actual, dict) and "gains" in actual:
         clamps = clamp_seen_in(actual["gains"])
-    return ((*operation_variants(), *clamps), combined_variants())
+    return ((*operation_deviations(), *clamps), combined_deviations())
 
 
 def explain(
     run: Run,
     expected: Outcome,
     actual: Outcome,
-    rounds: Iterable[Iterable[Variant]],
+    rounds: Iterable[Iterable[Deviation]],
     deadline: float,
 ) -> Explanation:
-    """Try variants, one round after the other until one of a round gives every bit."""
+    """Try deviations, one round after the other until one of a round gives every bit."""
     exact: list[Match] = []
     closest, untried = None, 0
     plain = share(expected, actual)
-    for variants in rounds:
-        for variant in variants:
+    for deviations in rounds:
+        for deviation in deviations:
             if time.monotonic() > deadline:
                 untried += 1
                 continue
-            with variant.applied() as backend:
+            with deviation.applied() as backend:
                 replayed = outcome(lambda backend=backend: run(backend))
             equal = share(replayed, actual)
-            match = Match(variant.name, variant.description, equal)
+            match = Match(deviation.name, deviation.description, equal)
             if equal == 1.0:
                 exact.append(match)
             elif equal > plain and (closest is None or equal > closest.share):

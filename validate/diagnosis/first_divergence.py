@@ -1,11 +1,11 @@
 """Which is the first operation of an algorithm that a backend computes differently?
 
 An algorithm hands matrices from one operation to the next, so one wrong bit early changes all that
-follows, and the outputs alone do not tell where it began. `Lockstep` stands between the algorithm
+follows, and the outputs alone do not tell where it began. `Followed` stands between the algorithm
 and the backend under test. Each operation is computed twice, by the backend on its own matrices and
-by the oracle on host copies of the very same ones; the first whose results differ is the culprit,
-because its inputs were still the same. There the algorithm is stopped. What is left to explain is
-one call of one operation, and not an algorithm.
+by the oracle on host copies of the very same ones; the first whose results differ is where they
+diverge, because its inputs were still the same. There the algorithm is stopped. What is left to
+explain is one call of one operation, and not an algorithm.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OVERWRITTEN = {"accumulate": ("total",), "sic": ("target", "codes")}
 # The stage that a function of `reference` belongs to; the innermost one that is listed counts.
 STAGES = {
     "prepare": "preparation",
-    "silence_dead_features": "preparation",
+    "zero_dead_features": "preparation",
     "_without_dead_features": "preparation",
     "column_mean_squares": "spacing",
     "rotated": "rotation",
@@ -59,16 +59,16 @@ STAGES = {
     "mean_square": "measurement",
     "finish": "measurement",
     "gptq": "target",
-    "waterfill": "target",
+    "waterfilling": "target",
 }
 
 
 class Stopped(Exception):
-    """The algorithm need not go on: the culprit is found."""
+    """The algorithm need not go on: the divergence is found."""
 
 
 @dataclass(frozen=True, eq=False)
-class Culprit:
+class Divergence:
     """The first call whose results differ although its inputs agree in every bit.
 
     Attributes:
@@ -91,12 +91,12 @@ class Culprit:
         return _call(backend, self.operation, self.arguments)
 
 
-def find_culprit(run: Run, foreign: Operations) -> Culprit | None:
+def find_first_divergence(run: Run, foreign: Operations) -> Divergence | None:
     """The first operation that differs when `run` runs on this backend; None if none does."""
-    lockstep = Lockstep(foreign)
+    lockstep = Followed(foreign)
     with suppress(Stopped, WaterlevelError):
         run(cast(Operations, lockstep))
-    return lockstep.culprit
+    return lockstep.divergence
 
 
 def operations_called(run: Run) -> set[str]:
@@ -114,13 +114,13 @@ def operations_called(run: Run) -> set[str]:
     return called
 
 
-class Lockstep:
+class Followed:
     """The backend under test, checked by the oracle at every step."""
 
     def __init__(self, foreign: Operations) -> None:
         self.name = foreign.name
         self.foreign = foreign
-        self.culprit: Culprit | None = None
+        self.divergence: Divergence | None = None
         self.calls: dict[str, int] = {}
         self.turn = 0
 
@@ -134,7 +134,7 @@ class Lockstep:
         return checked
 
     def _checked(self, name: str, *positional: Any, **named: Any) -> Any:
-        if self.culprit is not None:
+        if self.divergence is not None:
             raise Stopped
         parameters = SIGNATURES[name].parameters
         given = SIGNATURES[name].bind(None, *positional, **named).arguments
@@ -160,7 +160,7 @@ class Lockstep:
         found = differences(expected, actual, nan_payloads=False)
         if found:
             place = _column(given, expected, actual, found) if name == "sic" else ""
-            self.culprit = Culprit(
+            self.divergence = Divergence(
                 f"loop, {place}" if place else stage,
                 name,
                 self.calls[name],

@@ -1,8 +1,8 @@
-"""Other habits of summing: in which other order could the same numbers be added?
+"""Other deviations of summing: in which other order could the same numbers be added?
 
 A *chain* is a sum of products, one after the other (`matmul`, `cholesky`, `solve`, `sic`); a *sum*
-is a `tree_sum`. Each class is the contract with the order of one of them changed. `variants` gives
-them names.
+is a `tree_sum`. Each class is the contract with the order of one of them changed. `deviations`
+gives them names.
 """
 
 from __future__ import annotations

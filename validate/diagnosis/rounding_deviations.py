@@ -1,7 +1,7 @@
-"""Other habits of rounding: what else could be computed in place of one number?
+"""Other deviations of rounding: what else could be computed in place of one number?
 
 Each class is the contract with one method of `arithmetic.Arithmetic` changed (or a few that say the
-same thing). `variants` gives them names.
+same thing). `deviations` gives them names.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class Definition:
 
     Attributes:
         what: the last part of the id, without the dtype.
-        changed_by: names of variants (`variants.VARIANTS`) that must give other bits here.
-        unchanged_by: names of variants that must give the same bits.
+        changed_by: names of deviations (`deviations.DEVIATIONS`) that must give other bits here.
+        unchanged_by: names of deviations that must give the same bits.
         purposes: further conditions. extra: outputs beside those that `execute` always gives.
     """
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference import gptq, rtn, waterfill, watersic
+from ...reference import gptq, rtn, waterfilling, watersic
 from ...reference.bases.rotation import HadamardRotation, Rotation, given_rotation
 from ...reference.errors import BadInput
 from ...reference.grids.codebooks import (
@@ -293,7 +293,7 @@ METHODS: dict[str, Callable[..., Quantized]] = {
     "rtn": rtn,
     "gptq": gptq,
     "watersic": watersic,
-    "waterfill": waterfill,
+    "waterfilling": waterfilling,
 }
 
 
@@ -310,7 +310,7 @@ def _quantized(
     case: Case, inputs: Inputs, parameters: Parameters, backend: Operations
 ) -> Mapping[str, Any]:
     columns = inputs["weight"].shape[1] if inputs["weight"].ndim == 2 else 0
-    if case.function != "waterfill":
+    if case.function != "waterfilling":
         parameters["rotation"] = _rotation(inputs, parameters, columns, backend)
     tensors = {name: array for name, array in inputs.items() if name != "rotation"}
     parameters.setdefault("dtype", case.dtype)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference import GridScales, Quantized, gptq, rtn, waterfill, watersic
+from ...reference import GridScales, Quantized, gptq, rtn, waterfilling, watersic
 from ...reference.bases.haar import haar
 from ...reference.bases.rotation import HadamardRotation, MatrixRotation, Rotation, given_rotation
 from ...reference.errors import BadInput
@@ -30,7 +30,7 @@ METHODS: dict[str, Callable[..., Quantized]] = {
     "rtn": rtn,
     "gptq": gptq,
     "watersic": watersic,
-    "waterfilling": waterfill,
+    "waterfilling": waterfilling,
 }
 DRIFT = ("covariance_quantized", "cross_covariance", "residual_covariance")
 # Rounding to float32 moves eigenvalues and eigenvectors by far less than this part of the largest

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..claims.measurements import Laboratory
+from ..claims.measurements import Measurements
 from .style import BLUE, ORANGE, VERMILION, new_figure
 
 FACTOR = np.array([[1.0, 0.0], [0.75, 0.45]])
@@ -52,7 +52,7 @@ def second_moment(method: str) -> float:
     return float(np.sum(edges**2)) / 12
 
 
-def in_two_dimensions(laboratory: Laboratory) -> tuple[Any, str]:
+def in_two_dimensions(measurements: Measurements) -> tuple[Any, str]:
     """Three panels, one method each; it needs no measurement."""
     from matplotlib.collections import PolyCollection
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..claims.finding import bits
 from ..claims.measure import WATERFILLING, WATERSIC
-from ..claims.measurements import Laboratory
+from ..claims.measurements import Measurements
 from ..claims.scalar_waterfilling import component_rates
 from .curves import widest
 from .style import BLACK, BLUE, GREEN, VERMILION, Look, new_figure
@@ -15,15 +15,15 @@ SHOWN = (1.0, 2.0, 4.0)
 LOOKS = (Look(VERMILION, "s", ""), Look(GREEN, "D", ""), Look(BLUE, "o", ""))
 
 
-def against_waterfilling(laboratory: Laboratory) -> tuple[Any, str]:
+def against_waterfilling(measurements: Measurements) -> tuple[Any, str]:
     """Dots: bits that a component got; lines: what waterfilling gives it at the same D."""
-    moment = widest(laboratory)
-    rates = [rate for rate in laboratory.rates([moment], WATERSIC) if rate in SHOWN]
+    moment = widest(measurements)
+    rates = [rate for rate in measurements.rates([moment], WATERSIC) if rate in SHOWN]
     figure, axes = new_figure(6.6, 3.2, 2, sharey=True)
     for place, method in zip(axes, (WATERSIC, WATERFILLING), strict=True):
         for rate, look in zip(rates, LOOKS, strict=False):
-            counted, allocated = component_rates(laboratory, moment, method, rate)
-            eigenvalues = laboratory.eigenvalues[moment]
+            counted, allocated = component_rates(measurements, moment, method, rate)
+            eigenvalues = measurements.eigenvalues[moment]
             place.semilogx(eigenvalues, counted, label=bits(rate), **look.options(markersize=3))
             place.semilogx(eigenvalues, allocated, color=BLACK, linewidth=1)
         place.plot([], [], color=BLACK, linewidth=1, label="waterfilling's bits")

@@ -9,7 +9,7 @@ import numpy as np
 from ...reference.limits.waterfilling import allocate_rate
 from ...reference.theory.scalar import SCALAR_GAP
 from ..claims.measure import GPTQ, RTN, WATERFILLING, WATERSIC, Measurement, true_gap
-from ..claims.measurements import Laboratory
+from ..claims.measurements import Measurements
 from ..claims.moments import Moment
 from ..claims.plan import RATES
 from .style import BLUE, GREY, LOOKS, VERMILION, Look, legend_below, new_figure
@@ -17,24 +17,24 @@ from .style import BLUE, GREY, LOOKS, VERMILION, Look, legend_below, new_figure
 SHOWN = 4.0  # bits; beyond it everything is parallel
 
 
-def widest(laboratory: Laboratory) -> Moment:
+def widest(measurements: Measurements) -> Moment:
     """The synthetic Σ whose eigenvalues are spread most widely."""
     return max(
-        laboratory.plan.spectra,
-        key=lambda m: laboratory.eigenvalues[m][-1] / laboratory.eigenvalues[m][0],
+        measurements.plan.spectra,
+        key=lambda m: measurements.eigenvalues[m][-1] / measurements.eigenvalues[m][0],
     )
 
 
-def rate_distortion(laboratory: Laboratory) -> tuple[Any, str]:
+def rate_distortion(measurements: Measurements) -> tuple[Any, str]:
     """D/σ² against R for every method and the limit, in a rotated basis."""
-    moment = widest(laboratory)
+    moment = widest(measurements)
     figure, axes = new_figure(5.2, 3.7)
     for method in (RTN, GPTQ, WATERSIC):
         found = [
             m
-            for rate in laboratory.rates([moment], method)
+            for rate in measurements.rates([moment], method)
             if rate <= SHOWN
-            for m in laboratory.find(moment, True, method, rate)[:1]
+            for m in measurements.find(moment, True, method, rate)[:1]
         ]
         axes.semilogy(
             [m.rate_column - m.bias for m in found],
@@ -43,7 +43,7 @@ def rate_distortion(laboratory: Laboratory) -> tuple[Any, str]:
             **LOOKS[method].options(),
         )
     rates = np.linspace(0, SHOWN, 81)
-    limit = [allocate_rate(laboratory.eigenvalues[moment], rate).distortion for rate in rates]
+    limit = [allocate_rate(measurements.eigenvalues[moment], rate).distortion for rate in rates]
     axes.semilogy(rates, limit, label="limit (reverse waterfilling)", **LOOKS["limit"].options())
     axes.set_xlabel("rate, bits per weight")
     axes.set_ylabel("distortion D/σ²")
@@ -56,9 +56,9 @@ def rate_distortion(laboratory: Laboratory) -> tuple[Any, str]:
     )
 
 
-def gap_against_rate(laboratory: Laboratory) -> tuple[Any, str]:
+def gap_against_rate(measurements: Measurements) -> tuple[Any, str]:
     """WaterSIC in two bases with the recursion's prediction, and waterfilling."""
-    moments = laboratory.plan.spectra
+    moments = measurements.plan.spectra
     columns = min(len(moments), 3)
     lines = -(-len(moments) // columns)
     figure, axes = new_figure(
@@ -75,16 +75,16 @@ def gap_against_rate(laboratory: Laboratory) -> tuple[Any, str]:
         place.axhline(SCALAR_GAP, color=GREY, linewidth=1, linestyle=(0, (1, 1)))
         for method, rotated, label, look in series:
             place.plot([], [], label=label, **look.options())
-            rates = laboratory.rates([moment], method)
+            rates = measurements.rates([moment], method)
             means = [
-                laboratory.estimate([moment], rotated, method, rate, true_gap) for rate in rates
+                measurements.estimate([moment], rotated, method, rate, true_gap) for rate in rates
             ]
             gaps = [m.mean for m in means if m is not None]
             errors = [m.error for m in means if m is not None]
             place.errorbar(rates, gaps, errors, **look.options(capsize=2, linestyle=""))
             if method == WATERSIC:
                 expected = [
-                    laboratory.estimate([moment], rotated, method, rate, _predicted)
+                    measurements.estimate([moment], rotated, method, rate, _predicted)
                     for rate in rates
                 ]
                 gaps = [e.mean for e in expected if e is not None]
@@ -101,7 +101,7 @@ def gap_against_rate(laboratory: Laboratory) -> tuple[Any, str]:
     legend_below(figure, axes[0][0], 3)
     return figure, (
         "The gap to the limit against the rate, Gaussian weights; points are means over "
-        f"{laboratory.plan.repetitions} repetitions with standard errors. All end at "
+        f"{measurements.plan.repetitions} repetitions with standard errors. All end at "
         "½ log2(2πe/12) = 0.2546 bit (dotted), WaterSIC in every basis. Below about 4 bits the "
         "basis matters to WaterSIC, and its lines, which are the recursion's, say by how much from "
         "Σ alone."

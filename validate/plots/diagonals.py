@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from ..claims.measurements import Laboratory
+from ..claims.measurements import Measurements
 from ..claims.moments import Layer
 from ..claims.rotated_diagonals import diagonals
 from .curves import widest
 from .style import BLACK, BLUE, new_figure
 
 
-def rotated(laboratory: Laboratory) -> tuple[Any, str]:
+def rotated(measurements: Measurements) -> tuple[Any, str]:
     """L_kk² by place: dots as drawn, a line as predicted; a synthetic Σ and two real ones."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    wanted = [widest(laboratory), *_first_of_each_family(laboratory)]
-    found = {moment: (predicted, drawn) for moment, predicted, drawn in diagonals(laboratory)}
+    wanted = [widest(measurements), *_first_of_each_family(measurements)]
+    found = {moment: (predicted, drawn) for moment, predicted, drawn in diagonals(measurements)}
     figure, axes = new_figure(2.4 + 2.1 * len(wanted), 3.1, len(wanted), squeeze=False)
     for place, moment in zip(axes[0], wanted, strict=True):
         predicted, drawn = found[moment]
@@ -45,8 +45,8 @@ def rotated(laboratory: Laboratory) -> tuple[Any, str]:
     )
 
 
-def _first_of_each_family(laboratory: Laboratory) -> list[Layer]:
+def _first_of_each_family(measurements: Measurements) -> list[Layer]:
     first: dict[str, Layer] = {}
-    for layer in laboratory.plan.layers:
+    for layer in measurements.plan.layers:
         first.setdefault(layer.family, layer)
     return list(first.values())[:2]

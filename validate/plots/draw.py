@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...reference.errors import BadInput
-from ..claims.measurements import Laboratory
+from ..claims.measurements import Measurements
 from ..real_layers.generation import write_whole
 from . import cells, components, curves, diagonals, layer_types
 from .style import save, styled
@@ -22,7 +22,7 @@ class Drawing:
     """A figure and the words below it; None where the measurements have nothing to draw."""
 
     name: str
-    draw: Callable[[Laboratory], tuple[Any, str] | None]
+    draw: Callable[[Measurements], tuple[Any, str] | None]
 
 
 DRAWINGS = (
@@ -50,13 +50,13 @@ def check(directory: Path) -> None:
         raise BadInput(f"--plots: {directory} cannot be made or written to")
 
 
-def draw(directory: Path, laboratory: Laboratory) -> list[Path]:
+def draw(directory: Path, measurements: Measurements) -> list[Path]:
     """Every figure as SVG and PNG, and `captions.md`; the SVG files are returned."""
     drawn = []
     captions = ["# Figures of `waterlevel claims`", ""]
     with styled():
         for drawing in DRAWINGS:
-            made = drawing.draw(laboratory)
+            made = drawing.draw(measurements)
             if made is None:
                 continue
             figure, caption = made

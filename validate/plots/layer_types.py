@@ -9,7 +9,7 @@ import numpy as np
 from ..claims.families import NATURAL, ORDERED, ROTATED, advantages_by_layer
 from ..claims.finding import bits, listed
 from ..claims.measure import RTN
-from ..claims.measurements import Laboratory
+from ..claims.measurements import Measurements
 from .style import BLUE, GREEN, ORANGE, VERMILION, Look, legend_below, new_figure
 
 SERIES = {
@@ -23,9 +23,9 @@ APART = np.linspace(-0.27, 0.27, len(SERIES))
 """Each method has a line of its own within the type, so that no mark hides another's."""
 
 
-def advantages(laboratory: Laboratory) -> tuple[Any, str] | None:
+def advantages(measurements: Measurements) -> tuple[Any, str] | None:
     """One panel for each rate, in it a line for each type of layer and a mark for each layer."""
-    plan = laboratory.plan
+    plan = measurements.plan
     rates = [rate for rate in SHOWN if rate in plan.own_rates]
     if not plan.layers or not rates:
         return None
@@ -34,7 +34,7 @@ def advantages(laboratory: Laboratory) -> tuple[Any, str] | None:
         3.4 + 2.3 * len(rates), 1.3 + 0.36 * len(labels), len(rates), sharey=True, squeeze=False
     )
     for place, rate in zip(axes[0], rates, strict=True):
-        by_layer = advantages_by_layer(laboratory, rate)
+        by_layer = advantages_by_layer(measurements, rate)
         at = [labels.index(layer.label) for layer, _ in by_layer]
         for (name, (words, look)), apart in zip(SERIES.items(), APART, strict=True):
             behind = [found[name].mean for _, found in by_layer]

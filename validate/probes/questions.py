@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ...reference.errors import WaterlevelError
 from ...reference.grids.codebooks import ScaledLattice
 from ...reference.operations import Operations
-from . import elementary_operations as sites
+from . import elementary_operations as elementary
 from .elementary_operations import Bench, Question
 from .roundings import conversion_questions, rint_questions
 from .summation_order import NoTree, name_of, recognize, recover
@@ -126,17 +126,19 @@ def _contraction(bench: Bench) -> Iterator[Question]:
             return TWICE
         return ONCE if value == exact else f"{value:g} in place of 0, or {exact:g} if rounded once"
 
-    def ask(site: sites.MultiplyAdd) -> Callable[[], str]:
-        return lambda: asked(lambda: site(bench, -square, x, x), 2.0 ** (-2 * half))
+    def ask(operation: elementary.MultiplyAdd) -> Callable[[], str]:
+        return lambda: asked(lambda: operation(bench, -square, x, x), 2.0 ** (-2 * half))
 
-    for name, site in sites.MULTIPLY_ADD.items():
-        yield name, TWICE, ask(site)
+    for name, operation in elementary.MULTIPLY_ADD.items():
+        yield name, TWICE, ask(operation)
     unit = 2.0 ** (1 - _precision(bench.dtype))  # 3·(1 + unit) is halfway between two floats
     d = bench.dtype.type(unit)
     fused = float(d * d * np.sqrt(d))
-    yield (
-        "grid_error", TWICE, lambda: asked(lambda: sites.grid_distance(bench, 1 + unit, 3), fused)
-    )  # fmt: skip
+
+    def distance() -> float:
+        return elementary.grid_distance(bench, 1 + unit, 3)
+
+    yield "grid_error", TWICE, lambda: asked(distance, fused)
 
 
 OWN_WIDTH = "the width of the dtype"
@@ -148,7 +150,7 @@ def _width(bench: Bench) -> Iterator[Question]:
 
     def ask(name: str) -> Callable[[], str]:
         def find() -> str:
-            add_up, count = sites.one_sum(name, bench), sites.SUMS[name].terms
+            add_up, count = elementary.one_sum(name, bench), elementary.SUMS[name].terms
             terms = np.zeros((7, count), bench.dtype)
             terms[:6, :3] = list(itertools.permutations((M, 1.0, -M)))
             terms[6, :2] = 1.0, unit
@@ -161,7 +163,7 @@ def _width(bench: Bench) -> Iterator[Question]:
 
         return find
 
-    for name in sites.SUMS:
+    for name in elementary.SUMS:
         yield name, OWN_WIDTH, ask(name)
 
 
@@ -185,11 +187,11 @@ def _subnormals(bench: Bench) -> Iterator[Question]:
 
         return find
 
-    for name, product in sites.PRODUCTS.items():
+    for name, product in elementary.PRODUCTS.items():
         yield name, GRADUAL, ask(lambda q, r, product=product: product(bench, q, r))
-    for name, site in sites.MULTIPLY_ADD.items():
-        yield name, GRADUAL, ask(lambda q, r, site=site: site(bench, 0.0, q, r))
-    for name, quotients in sites.QUOTIENTS.items():
+    for name, operation in elementary.MULTIPLY_ADD.items():
+        yield name, GRADUAL, ask(lambda q, r, operation=operation: operation(bench, 0.0, q, r))
+    for name, quotients in elementary.QUOTIENTS.items():
         if name != "cholesky":  # whose numerators are asked about above
             yield (
                 f"{name}, division",
@@ -241,7 +243,7 @@ def _division(bench: Bench) -> Iterator[Question]:
 
         return find
 
-    for name, quotients in sites.QUOTIENTS.items():
+    for name, quotients in elementary.QUOTIENTS.items():
         yield name, NEAREST, ask(quotients)
 
 
@@ -289,11 +291,11 @@ def _rounded_power(dtype: np.dtype, m: int) -> float:
 def _orders(bench: Bench) -> Iterator[Question]:
     precision = _precision(bench.dtype)
 
-    def ask(name: str, known: sites.Sum) -> Callable[[], str]:
+    def ask(name: str, known: elementary.Sum) -> Callable[[], str]:
         def find() -> str:
             try:
                 tree = recover(
-                    sites.one_sum(name, bench),
+                    elementary.one_sum(name, bench),
                     known.terms,
                     bench.dtype,
                     known.largest[precision] if known.largest else None,
@@ -304,24 +306,24 @@ def _orders(bench: Bench) -> Iterator[Question]:
 
         return find
 
-    for name, known in sites.SUMS.items():
+    for name, known in elementary.SUMS.items():
         yield name, known.describe(known.order), ask(name, known)
-    yield "sic, gain", sites.TREE_SUM, lambda: _order_of_gain(bench)
-    yield "grid_error", sites.TREE_SUM, lambda: _order_of_grid_error(bench)
+    yield "sic, gain", elementary.TREE_SUM, lambda: _order_of_gain(bench)
+    yield "grid_error", elementary.TREE_SUM, lambda: _order_of_grid_error(bench)
 
 
 def _mixed_weights(bench: Bench) -> NDArray:
     """600×WIDTH numbers between -4 and 4 with all bits in use."""
-    raw = np.random.Philox(key=600).random_raw(600 * sites.WIDTH).reshape(600, -1)
+    raw = np.random.Philox(key=600).random_raw(600 * elementary.WIDTH).reshape(600, -1)
     return bench.vector((raw >> np.uint64(11)).astype(np.float64) * 2.0**-50 - 4.0)
 
 
 def _order_of_gain(bench: Bench) -> str:
     """γ = Σ z·y / Σ z² with c = 1; Σ z² is a whole number in every order."""
     y = _mixed_weights(bench)
-    codes = bench.backend.zeros(len(y), sites.WIDTH, np.int32)
-    lattice = ScaledLattice(step=1.0, spacing=np.ones(sites.WIDTH, bench.dtype), lmmse=True)
-    found = bench.backend.sic(bench.matrix(y), codes, None, lattice, 0, sites.WIDTH)
+    codes = bench.backend.zeros(len(y), elementary.WIDTH, np.int32)
+    lattice = ScaledLattice(step=1.0, spacing=np.ones(elementary.WIDTH, bench.dtype), lmmse=True)
+    found = bench.backend.sic(bench.matrix(y), codes, None, lattice, 0, elementary.WIDTH)
     z = np.rint(y)
     energy = np.sum(z.astype(np.int64) ** 2, axis=0).astype(bench.dtype)
     return recognize(z * y, lambda sums: (sums / energy).astype(np.float64), found)
@@ -329,7 +331,7 @@ def _order_of_gain(bench: Bench) -> str:
 
 def _order_of_grid_error(bench: Bench) -> str:
     d = np.abs(_mixed_weights(bench))
-    ones, zero = np.ones(sites.WIDTH, bench.dtype), np.zeros(sites.WIDTH, np.int32)
+    ones, zero = np.ones(elementary.WIDTH, bench.dtype), np.zeros(elementary.WIDTH, np.int32)
     found = bench.backend.grid_error(bench.matrix(-d.T), ones, zero, 0)
     return recognize(d * d * np.sqrt(d), lambda sums: sums, np.asarray(found))
 

@@ -23,8 +23,8 @@ W, S = layers.weight(3, 6, 4), layers.covariance(4, 4)
 I = np.eye(4)
 
 REFUSED: dict[str, tuple[Callable[[], Quantized], type[WaterlevelError], str]] = {
-    "step beyond float32": (
-        lambda: watersic(W, S, step=1e60, dtype="float32"),
+    "spacing beyond float32": (
+        lambda: watersic(W, S, spacing=1e60, dtype="float32"),
         BadInput,
         "spacing 1e.60 overflows float32",
     ),
@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[Callable[[], Quantized], type[WaterlevelError], str]] =
         "squares of the weight underflow float64; scale the weight up",
     ),
     "sum with the transpose overflows": (
-        lambda: gptq(W, 1.2e308 * I, step=1.0),
+        lambda: gptq(W, 1.2e308 * I, spacing=1.0),
         BadInput,
         "covariance and its transpose overflows",
     ),
@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[Callable[[], Quantized], type[WaterlevelError], str]] =
             np.eye(2),
             covariance_quantized=np.diag([0.0, 1.0]),
             cross_covariance=np.eye(2),
-            step=0.5,
+            spacing=0.5,
         ),
         NotPositiveDefinite,
         "no column with a code has energy in the covariance",
@@ -77,7 +77,7 @@ def test_refusals_name_the_cause(name: str):
 
 def test_a_target_of_zero_leaves_zero_scales():
     """C = 0: nothing correlates with the weight, so no multiple of the codes is worth keeping."""
-    result = watersic(W, S, covariance_quantized=S, cross_covariance=0 * S, step=1e-6)
+    result = watersic(W, S, covariance_quantized=S, cross_covariance=0 * S, spacing=1e-6)
     assert not result.dequantized.any()
     assert np.isfinite(result.scales.row_scale).all()
 
@@ -93,7 +93,7 @@ def test_the_pivot_of_the_rescalers_is_in_the_numbering_of_the_user():
             np.diag([0.0, 1.0, 1.0]),
             covariance_quantized=quantized,
             cross_covariance=np.diag([0.0, 1.0, 1.0]),
-            step=0.5,
+            spacing=0.5,
             damping=8.0,
         )
     assert "rescalers" in str(caught.value)
@@ -102,12 +102,12 @@ def test_the_pivot_of_the_rescalers_is_in_the_numbering_of_the_user():
 
 def test_nothing_lost_ends_the_rescalers_at_once():
     """D = 0 from the start: a second turn could change nothing."""
-    result = watersic(np.ones((1, 1)), np.ones((1, 1)), step=1.0, damping=0.0)
+    result = watersic(np.ones((1, 1)), np.ones((1, 1)), spacing=1.0, damping=0.0)
     assert result.distortion == 0.0
     assert result.limit == np.inf
 
 
 def test_a_huge_covariance_still_has_a_limit():
-    result = rtn(W, 1e306 * I, step=1.0)
-    scaled = rtn(W, I, step=1.0)
+    result = rtn(W, 1e306 * I, spacing=1.0)
+    scaled = rtn(W, I, spacing=1.0)
     assert result.limit == pytest.approx(scaled.limit, rel=1e-12)

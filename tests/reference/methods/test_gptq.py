@@ -34,13 +34,13 @@ def layer(key: int, a: int, n: int, dead: tuple[int, ...] = ()) -> tuple[np.ndar
 
 def check(W: np.ndarray, S: np.ndarray, name: str = "int", **options: Any) -> None:
     result = gptq(W, S, format=name, **options)
-    step, static = options.pop("step", None), options.pop("static_groups", False)
+    spacing, static = options.pop("spacing", None), options.pop("static_groups", False)
     symmetric = not options.pop("asymmetric", False)
     expected = error_feedback.gptq(
         W,
         S,
         magnitudes=magnitudes(name) if name != "int" else None,
-        lattice=step,
+        lattice=spacing,
         static=static,
         symmetric=symmetric,
         **options,
@@ -56,7 +56,7 @@ def check(W: np.ndarray, S: np.ndarray, name: str = "int", **options: Any) -> No
     H += options.get("damping", 0.01) * np.diag(H).mean() * np.eye(len(H))
     bound = 2 * len(H) * np.linalg.cond(H) * 2.0**-53 * np.abs(W).max()
     assert np.abs(result.dequantized - expected.dequantized)[clear].max(initial=0) <= bound
-    if step:
+    if spacing:
         return
     assert np.array_equal(result.scales.group, expected.group)
     if static or not options.get("group_size"):
@@ -110,8 +110,8 @@ def test_float_formats(name, grouping):
 @pytest.mark.parametrize("actorder", [False, True])
 def test_one_spacing(actorder):
     W, S = layer(23, 30, 70, (0, 69))
-    check(W, S, step=0.3, actorder=actorder)
-    check(W, S, step=0.02, actorder=actorder, damping=0.1)
+    check(W, S, spacing=0.3, actorder=actorder)
+    check(W, S, spacing=0.02, actorder=actorder, damping=0.1)
 
 
 def test_a_block_that_ends_inside_a_group_does_not_refresh_its_weights():
@@ -170,8 +170,8 @@ def test_silent_inputs_have_energy_one_and_weight_zero():
     # mean of 8/3 would add 0.0450, one of 4 (over two columns) 0.0375.
     S = np.array([[0, 0, 0], [0, 4.0, 3.0], [0, 3.0, 4.0]])
     W = np.array([[5.0, 0.1, 0.130], [5.0, 0.1, 0.126]])
-    assert gptq(W, S, step=0.34, damping=1.0).codes.tolist() == [[0, 0, 1], [0, 0, 0]]
-    # A row grid is found before the weight 5 is silenced; it spans 0 … 5.
+    assert gptq(W, S, spacing=0.34, damping=1.0).codes.tolist() == [[0, 0, 1], [0, 0, 0]]
+    # A row grid is found before the weight 5 is zeroed; it spans 0 … 5.
     same_bits(gptq(W, S, bits=4).scales.scale, np.full((2, 1), 5.0 / 15))
     # Group grids are found after that: from nothing, -1 … 1, and from 0.1.
     for static in (False, True):
@@ -183,7 +183,7 @@ def test_silent_inputs_have_energy_one_and_weight_zero():
 def test_rows_are_independent():
     W, S = layer(27, 14, 31)
     order = np.argsort(W[:, 3])
-    for options in ({"bits": 3, "group_size": 7, "block_size": 5}, {"step": 0.2}):
+    for options in ({"bits": 3, "group_size": 7, "block_size": 5}, {"spacing": 0.2}):
         for method in (gptq, rtn):
             arguments = {k: v for k, v in options.items() if method is gptq or k != "block_size"}
             whole = method(W, S, **arguments)
@@ -232,7 +232,7 @@ def test_an_overflowing_code_is_named_by_the_users_column():
     W = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1e10]])
     for actorder in (False, True):
         with pytest.raises(CodeOverflow, match=r"codes\[1, 2\]") as caught:
-            gptq(W, S, step=1.0, actorder=actorder)
+            gptq(W, S, spacing=1.0, actorder=actorder)
         assert (caught.value.row, caught.value.column) == (1, 2)
 
 
@@ -241,7 +241,7 @@ def test_contradictory_options_are_refused():
     for options in (
         {},
         {"bits": 4, "rate": 3.0},
-        {"bits": 4, "step": 0.1},
+        {"bits": 4, "spacing": 0.1},
         {"bits": 1},
         {"bits": 9},
         {"format": "fp4-e2m1", "bits": 4},
@@ -250,13 +250,13 @@ def test_contradictory_options_are_refused():
         {"bits": 4, "group_size": 0},
         {"bits": 4, "block_size": 0},
         {"bits": 4, "static_groups": True},
-        {"step": 0.1, "group_size": 4},
-        {"step": 0.0},
-        {"step": -1.0},
-        {"step": float("nan")},
+        {"spacing": 0.1, "group_size": 4},
+        {"spacing": 0.0},
+        {"spacing": -1.0},
+        {"spacing": float("nan")},
         {"rate": -1.0},
-        {"rate": 2.0, "step": 0.1},
-        {"step": 0.1, "open_loop": True},
+        {"rate": 2.0, "spacing": 0.1},
+        {"spacing": 0.1, "open_loop": True},
         {"open_loop": True},
         {"rate": 2.0, "rate_measure": "bits"},
         {"bits": 4, "damping": -0.1},

@@ -16,7 +16,7 @@ from waterlevel.reference import (
     WaterlevelError,
     gptq,
     rtn,
-    waterfill,
+    waterfilling,
     watersic,
 )
 from waterlevel.reference.grids.float_formats import FORMATS
@@ -29,11 +29,11 @@ from ...helpers.opaque import OPAQUE
 Method = Callable[..., Quantized]
 
 
-def waterfilling(W: np.ndarray, S: np.ndarray, **options: Any) -> Quantized:
-    return waterfill(W, S, *eigenbasis(S), **options)
+def in_eigenbasis(W: np.ndarray, S: np.ndarray, **options: Any) -> Quantized:
+    return waterfilling(W, S, *eigenbasis(S), **options)
 
 
-# name: (method, options that scale with √Σ·W, all others). `step` is in units of W, for WaterSIC
+# name: (method, options that scale with √Σ·W, all others). `spacing` is in units of W, for WaterSIC
 # and waterfilling of W·L.
 GRIDS: dict[str, tuple[Method, dict[str, Any]]] = {
     "rtn": (rtn, {"bits": 3}),
@@ -47,18 +47,18 @@ GRIDS: dict[str, tuple[Method, dict[str, Any]]] = {
     "gptq float groups": (gptq, {"format": "fp4-e2m1", "group_size": 4, "block_size": 3}),
 }
 LATTICES: dict[str, tuple[Method, dict[str, Any]]] = {
-    "rtn step": (rtn, {"step": 0.375}),
-    "gptq step": (gptq, {"step": 0.375}),
-    "watersic": (watersic, {"step": 0.625}),
-    "watersic plain": (watersic, {"step": 0.625, "lmmse": False, "rescale": False}),
-    "waterfilling": (waterfilling, {"step": 0.625}),
+    "rtn spacing": (rtn, {"spacing": 0.375}),
+    "gptq spacing": (gptq, {"spacing": 0.375}),
+    "watersic": (watersic, {"spacing": 0.625}),
+    "watersic plain": (watersic, {"spacing": 0.625, "lmmse": False, "rescale": False}),
+    "waterfilling": (in_eigenbasis, {"spacing": 0.625}),
 }
 RATES: dict[str, tuple[Method, dict[str, Any]]] = {
     "rtn rate": (rtn, {"rate": 2.5}),
     "gptq rate": (gptq, {"rate": 2.5, "actorder": True, "rate_measure": "rate_pooled"}),
     "watersic rate": (watersic, {"rate": 2.5, "rate_measure": "rate_column"}),
     "watersic open loop": (watersic, {"rate": 2.5, "open_loop": True}),
-    "waterfilling open loop": (waterfilling, {"rate": 2.5, "open_loop": True}),
+    "waterfilling open loop": (in_eigenbasis, {"rate": 2.5, "open_loop": True}),
 }
 ALL = {**GRIDS, **LATTICES, **RATES}
 names = st.sampled_from(list(ALL))
@@ -180,7 +180,7 @@ def test_nothing_costs_nothing(name, n, key):
 @given(names, small, small, keys, st.integers(-200, 200))
 def test_weights_times_a_power_of_two(name, a, n, key, power):
     W, S = tame(key, a, n)
-    scaled = {"step": np.ldexp(ALL[name][1]["step"], power)} if name in LATTICES else {}
+    scaled = {"spacing": np.ldexp(ALL[name][1]["spacing"], power)} if name in LATTICES else {}
     plain, found = run(name, W, S), run(name, np.ldexp(W, power), S, **scaled)
     same_bits(found.codes, plain.codes)
     same_bits(found.dequantized, np.ldexp(plain.dequantized, power))
@@ -199,7 +199,7 @@ def test_covariance_times_a_power_of_four(name, a, n, key, power):
     whitened = name.startswith("watersic")
     scaled = {}
     if name in LATTICES and whitened:
-        scaled = {"step": np.ldexp(ALL[name][1]["step"], power)}
+        scaled = {"spacing": np.ldexp(ALL[name][1]["spacing"], power)}
     factor = 4.0**power
     # A silent input counts as energy 1, whatever the others have.
     assume(whitened or (np.diag(S) > 0).all())
@@ -213,7 +213,7 @@ def test_covariance_times_a_power_of_four(name, a, n, key, power):
 # Rows ---------------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from([*GRIDS, "rtn step", "gptq step"]), small, small, keys, dtypes)
+@given(st.sampled_from([*GRIDS, "rtn spacing", "gptq spacing"]), small, small, keys, dtypes)
 def test_rows_of_one_scale_do_not_know_each_other(name, a, n, key, dtype):
     W, S = tame(key, a, n, dtype)
     order = np.argsort(integers(key, 0, 99, a), kind="stable")[::-1]
@@ -224,7 +224,7 @@ def test_rows_of_one_scale_do_not_know_each_other(name, a, n, key, dtype):
 
 
 @given(
-    st.sampled_from([*GRIDS, "rtn step", "gptq step", "watersic plain", "watersic gains"]),
+    st.sampled_from([*GRIDS, "rtn spacing", "gptq spacing", "watersic plain", "watersic gains"]),
     small,
     small,
     keys,
@@ -250,14 +250,19 @@ def test_rows_of_zeros_change_codes_and_gains_of_no_other_row(name, a, n, key, m
 # Numbers ------------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from(["rtn step", "gptq step", "watersic plain"]), small, st.integers(1, 3), keys)
+@given(
+    st.sampled_from(["rtn spacing", "gptq spacing", "watersic plain"]),
+    small,
+    st.integers(1, 3),
+    keys,
+)
 def test_both_precisions_agree_where_nothing_is_rounded(name, a, n, key):
     S, _ = layers.dyadic(key, n)
-    if name == "gptq step":
+    if name == "gptq spacing":
         S = S[::-1, ::-1].copy()  # whose reversal has the factor with powers of two
     W = integers(key + 3, -12, 12, a, n) / 8.0
-    options = {"step": 0.25}
-    if name != "rtn step":
+    options = {"spacing": 0.25}
+    if name != "rtn spacing":
         options["damping"] = 0.0
     if name == "watersic plain":
         options["dead_threshold"] = 0.0
@@ -315,7 +320,7 @@ def test_algorithms_ask_operations_only(name, dtype):
 
 def test_drift_asks_operations_only():
     W, inputs = layers.weight(7, 9, 7), layers.drift(8, 9, 7)
-    for options in ({"step": 0.5}, {"rate": 2.0}):
+    for options in ({"spacing": 0.5}, {"rate": 2.0}):
         plain = watersic(W, **inputs, **options)
         found = watersic(W, **inputs, **options, backend=OPAQUE)
         same_bits(found.dequantized, plain.dequantized)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from waterlevel.reference import CodeOverflow, WaterlevelError, gptq, rtn, waterfill, watersic
+from waterlevel.reference import CodeOverflow, WaterlevelError, gptq, rtn, waterfilling, watersic
 from waterlevel.reference.limits.gaussian_limit import eigenbasis
 from waterlevel.reference.methods.rate_search import (
     EVALUATIONS,
@@ -136,11 +136,11 @@ def methods(W: np.ndarray, S: np.ndarray) -> dict[str, Callable]:
         "rtn": lambda **o: rtn(W, S, **o),
         "gptq": lambda **o: gptq(W, S, actorder=True, **o),
         "watersic": lambda **o: watersic(W, S, **o),
-        "waterfill": lambda **o: waterfill(W, S, eigenvalues, eigenvectors, **o),
+        "waterfilling": lambda **o: waterfilling(W, S, eigenvalues, eigenvectors, **o),
     }
 
 
-NAMES = ["rtn", "gptq", "watersic", "waterfill"]
+NAMES = ["rtn", "gptq", "watersic", "waterfilling"]
 
 
 @pytest.mark.parametrize("rate_measure", ["rate", "rate_column", "rate_pooled"])
@@ -155,7 +155,7 @@ def test_layers_meet_their_rate(name, rate_measure):
         assert abs(getattr(result.rates, rate_measure) - rate) < TOLERANCE
         spacings.append(result.parameters["spacing"])
         # The result is that of its own spacing, without a search.
-        again = method(step=spacings[-1])
+        again = method(spacing=spacings[-1])
         assert np.array_equal(again.codes, result.codes)
         assert np.array_equal(again.dequantized, result.dequantized)
     assert spacings[0] > spacings[1] > spacings[2]
@@ -165,7 +165,7 @@ def test_layers_meet_their_rate(name, rate_measure):
 def test_what_cannot_be_reached_gives_the_coarsest_result_and_says_so(name):
     W, S = layers.weight(3, 200, 12), layers.covariance(4, 12)
     method = methods(W, S)[name]
-    coarse = method(step=1e6)
+    coarse = method(spacing=1e6)
     assert not coarse.codes.any()
     assert coarse.rate_met
     side_information = coarse.rates.rate
@@ -211,7 +211,7 @@ def test_choices():
         trial, met = find_spacing(choice, evaluate, lambda rate: 2.0**-rate, 1024.0, 0.5)
         return trial.spacing, met
 
-    assert found(SpacingChoice(step=0.3)) == (0.3, True)
+    assert found(SpacingChoice(spacing=0.3)) == (0.3, True)
     assert found(SpacingChoice(rate=2.0, open_loop=True)) == (0.25, True)
     assert calls == [0.3, 0.25]
     assert found(SpacingChoice(rate=2.0)) == (8.0, True)

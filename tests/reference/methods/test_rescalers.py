@@ -197,7 +197,7 @@ def test_when_no_part_of_a_step_helps_the_start_is_the_result():
 def test_weights_on_the_lattice_stay_there():
     W = integers(3, -5, 5, 6, 4).astype(float)
     S = np.eye(4)
-    result = watersic(W, S, step=1.0, damping=0.0)
+    result = watersic(W, S, spacing=1.0, damping=0.0)
     # The floors shift each scale by up to 1e-8 of itself; D goes with the square of that.
     power = np.trace(W @ S @ W.T) / W.size
     assert result.distortion <= 1e-15 * power
@@ -216,11 +216,11 @@ def test_an_indefinite_covariance_is_refused():
 def test_rows_without_codes_and_columns_without_codes(dtype):
     W = layers.weight(60, 12, 9)
     W[4], W[:, 2] = 0, 0
-    result = watersic(W, layers.covariance(61, 9), step=1.0, dtype=dtype)
+    result = watersic(W, layers.covariance(61, 9), spacing=1.0, dtype=dtype)
     assert result.scales.row_scale[4] == 0
     assert result.scales.column_scale[2] == 0
     assert np.isfinite(result.dequantized).all()
-    without = watersic(W, layers.covariance(61, 9), step=1.0, rescale=False, dtype=dtype)
+    without = watersic(W, layers.covariance(61, 9), spacing=1.0, rescale=False, dtype=dtype)
     assert result.distortion < without.distortion
     assert np.array_equal(result.codes, without.codes)
     assert np.abs(result.scales.row_scale).mean() == pytest.approx(1, rel=1e-6)
@@ -241,7 +241,7 @@ def test_scales_of_a_float32_run_are_found_in_float64():
     # Uncorrelated inputs: the gains of the loop are those of single columns, in float32.
     W = layers.weight(64, 30, 40).astype(np.float32)
     S = np.diag(np.linspace(0.5, 3, 40)).astype(np.float32)
-    result = watersic(W, S, step=1.0, damping=0.0, dtype=np.float32)
+    result = watersic(W, S, spacing=1.0, damping=0.0, dtype=np.float32)
     Y = W * np.sqrt(np.diag(S))
     Z = np.rint(Y)
     assert np.array_equal(result.codes, Z)

@@ -17,11 +17,11 @@ from ...helpers.inputs import integers, keys, same_bits
 
 SHAPES = [(40, 33), (12, 131), (160, 24), (7, 1), (1, 17), (5, 9)]
 OPTIONS: list[dict[str, Any]] = [
-    {"step": 0.2},
-    {"step": 1.5},
-    {"step": 0.9, "lmmse": False},
-    {"step": 0.9, "rescale": False},
-    {"step": 0.4, "lmmse": False, "rescale": False, "damping": 0.0},
+    {"spacing": 0.2},
+    {"spacing": 1.5},
+    {"spacing": 0.9, "lmmse": False},
+    {"spacing": 0.9, "rescale": False},
+    {"spacing": 0.4, "lmmse": False, "rescale": False, "damping": 0.0},
     {"rate": 2.5},
     {"rate": 1.0, "damping": 0.05},
 ]
@@ -116,7 +116,7 @@ def test_without_gains_a_dyadic_case_is_exact(key, n, a, power):
     S, L = layers.dyadic(key, n)
     W = integers(key + 2, -12, 12, a, n) / 8.0
     c = 2.0**power
-    result = watersic(W, S, step=c, lmmse=False, rescale=False, damping=0.0, dead_threshold=0.0)
+    result = watersic(W, S, spacing=c, lmmse=False, rescale=False, damping=0.0, dead_threshold=0.0)
     Z, _, values, energy = rational_watersic(fractions(W), fractions(L), Fraction(c), lmmse=False)
     assert result.codes.tolist() == Z
     same_bits(result.dequantized, np.array([[float(x) for x in row] for row in values]) + 0.0)
@@ -128,7 +128,7 @@ def test_with_gains_a_small_case_is_known(key, n, a, power):
     S, L = layers.dyadic(key, n)
     W = integers(key + 2, -1000, 1000, a, n) / 512.0
     c = 0.7 * 2.0**power
-    result = watersic(W, S, step=c, rescale=False, damping=0.0, dead_threshold=0.0)
+    result = watersic(W, S, spacing=c, rescale=False, damping=0.0, dead_threshold=0.0)
     Z, gains, values, energy = rational_watersic(fractions(W), fractions(L), Fraction(c), True)
     assert result.codes.tolist() == Z
     # Σ and L are exact; of Y at most 4 numbers of size ≤ 64 are added, and z ≤ 2^10.
@@ -147,17 +147,17 @@ def test_a_case_for_pencil_and_paper():
     # E = (-0.1, 0.3), E L = (0.1, 0.3): D = (0.01 + 0.09)/2.
     S = np.array([[4.0, 2.0], [2.0, 2.0]])
     W = np.array([[1.1, 0.7]])
-    plain = watersic(W, S, step=1.0, lmmse=False, rescale=False, damping=0.0)
+    plain = watersic(W, S, spacing=1.0, lmmse=False, rescale=False, damping=0.0)
     assert plain.codes.tolist() == [[2, 1]]
     assert plain.dequantized.tolist() == [[1.0, 1.0]]
     assert plain.distortion == pytest.approx(0.05, rel=1e-14)
     # With gains: γ_1 = 0.7, so Y_0 = 2.2 stays 2.9 - 0.7 = 2.2; z = 2, γ_0 = 1.1: no error at all.
-    gains = watersic(W, S, step=1.0, rescale=False, damping=0.0)
+    gains = watersic(W, S, spacing=1.0, rescale=False, damping=0.0)
     assert gains.codes.tolist() == [[2, 1]]
     np.testing.assert_allclose(gains.scales.column_scale, [0.55, 0.7], rtol=1e-15)
     assert gains.distortion < 1e-30
     # A column without a code has gain 0, and its target is not touched.
-    assert watersic(W, S, step=9.0, damping=0.0).scales.column_scale.tolist() == [0.0, 0.0]
+    assert watersic(W, S, spacing=9.0, damping=0.0).scales.column_scale.tolist() == [0.0, 0.0]
 
 
 # Preparation, as WaterSIC sees it -----------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_dead_features_are_left_out_of_every_mean():
         name: M[:, live] if name == "residual_covariance" else M[np.ix_(live, live)]
         for name, M in inputs.items()
     }
-    for options in ({"step": 0.5}, {"rate": 2.0, "open_loop": True}):
+    for options in ({"spacing": 0.5}, {"rate": 2.0, "open_loop": True}):
         whole = watersic(W, **inputs, **options)
         part = watersic(W[:, live], **small, **options)
         assert whole.parameters["spacing"] == part.parameters["spacing"]
@@ -195,17 +195,17 @@ def test_the_threshold_is_in_parts_of_the_lower_median_and_strict():
     # Sorted: 0.01, 2, 4, 8; the lower median is 2, and 0.01 = 0.005·2.
     S = np.diag([4.0, 0.01, 8.0, 2.0])
     for threshold, dead in ((0.005, False), (np.nextafter(0.005, 1), True), (1e-3, False)):
-        result = watersic(W, S, step=1e-3, dead_threshold=threshold)
+        result = watersic(W, S, spacing=1e-3, dead_threshold=threshold)
         assert (result.scales.column_scale[1] == 0) == dead
     # Half of the inputs silent: the median is 0, and only they are dead.
     S = np.diag([0.0, 1.0, 1e-8, 0.0])
-    result = watersic(W, S, step=1e-6, dead_threshold=0.5)
+    result = watersic(W, S, spacing=1e-6, dead_threshold=0.5)
     assert (result.scales.column_scale == 0).tolist() == [True, False, False, True]
 
 
 def test_when_all_inputs_are_dead_everything_is_zero():
     W = layers.weight(4, 5, 4)
-    for options, met in (({"step": 0.1}, True), ({"rate": 3.0}, False)):
+    for options, met in (({"spacing": 0.1}, True), ({"rate": 3.0}, False)):
         result = watersic(W, np.zeros((4, 4)), **options)
         assert not result.codes.any()
         same_bits(result.dequantized, np.zeros((5, 4)))
@@ -230,16 +230,16 @@ def test_open_loop_spacing_is_the_formula():
 
 def test_the_target_of_a_perfect_model_is_that_of_no_drift():
     W, S = layers.weight(7, 20, 15), layers.covariance(8, 15)
-    plain = watersic(W, S, step=0.3)
-    through_solve = watersic(W, S, step=0.3, covariance_quantized=S, cross_covariance=S)
-    nothing = watersic(W, S, step=0.3, residual_covariance=np.zeros_like(W))
+    plain = watersic(W, S, spacing=0.3)
+    through_solve = watersic(W, S, spacing=0.3, covariance_quantized=S, cross_covariance=S)
+    nothing = watersic(W, S, spacing=0.3, residual_covariance=np.zeros_like(W))
     for other in (through_solve, nothing):
         assert np.array_equal(other.codes, plain.codes)
         np.testing.assert_allclose(other.dequantized, plain.dequantized, rtol=1e-9, atol=1e-12)
         assert other.distortion == pytest.approx(plain.distortion, rel=1e-9)
     # A residual that equals W Σ doubles what the codes aim at.
-    doubled = watersic(W, S, step=0.3, damping=0.0, residual_covariance=W @ S, rescale=False)
-    twice = watersic(2 * W, S, step=0.3, damping=0.0, rescale=False)
+    doubled = watersic(W, S, spacing=0.3, damping=0.0, residual_covariance=W @ S, rescale=False)
+    twice = watersic(2 * W, S, spacing=0.3, damping=0.0, rescale=False)
     assert np.array_equal(doubled.codes, twice.codes)
 
 
@@ -251,7 +251,7 @@ def test_distortion_under_drift_is_that_of_the_tokens():
     result = watersic(
         W,
         X.T @ X / tokens,
-        step=0.7,
+        spacing=0.7,
         covariance_quantized=noisy.T @ noisy / tokens,
         cross_covariance=X.T @ noisy / tokens,
     )
@@ -259,7 +259,7 @@ def test_distortion_under_drift_is_that_of_the_tokens():
     assert result.distortion == pytest.approx((error**2).mean() / n, rel=1e-12)
     assert np.isnan(result.limit)
     # To know the drift helps: ignoring it is worse on these very tokens.
-    ignorant = watersic(W, X.T @ X / tokens, step=0.7).dequantized
+    ignorant = watersic(W, X.T @ X / tokens, spacing=0.7).dequantized
     assert (error**2).mean() < ((X @ W.T - noisy @ ignorant.T) ** 2).mean()
 
 
@@ -273,18 +273,18 @@ def test_pivot_and_column_are_the_users():
     S[0, 0] = S[5, 5] = 0  # dead
     S[3, 7] = S[7, 3] = 1.5
     with pytest.raises(NotPositiveDefinite, match="damping 1 would do") as caught:
-        watersic(W, S, step=0.1)
+        watersic(W, S, spacing=0.1)
     assert caught.value.pivot == 7  # the fifth of the live ones
     assert caught.value.value == pytest.approx(1.0001 - 2.25 / 1.0001, rel=1e-12)
-    assert np.isfinite(watersic(W, S, step=0.1, damping=1.0).distortion)
+    assert np.isfinite(watersic(W, S, spacing=0.1, damping=1.0).distortion)
     with pytest.raises(NotPositiveDefinite, match="covariance_quantized") as caught:
-        watersic(W, np.eye(n), step=0.1, covariance_quantized=S, cross_covariance=np.eye(n))
+        watersic(W, np.eye(n), spacing=0.1, covariance_quantized=S, cross_covariance=np.eye(n))
     assert caught.value.pivot == 7
     S[3, 7] = S[7, 3] = 0
     W[:] = 0
     W[2, 6] = -1e10
     with pytest.raises(CodeOverflow, match=r"codes\[2, 6\] would be -1.00005e\+10") as caught:
-        watersic(W, S, step=1.0)
+        watersic(W, S, spacing=1.0)
     assert (caught.value.row, caught.value.column) == (2, 6)
 
 
@@ -323,9 +323,9 @@ def test_bad_inputs_are_named(name, broken, message):
         "cross_covariance": np.tri(4),  # need not be symmetric
         "residual_covariance": np.ones((3, 4)),
     }
-    assert watersic(**good, step=1.0).codes.shape == (3, 4)
+    assert watersic(**good, spacing=1.0).codes.shape == (3, 4)
     with pytest.raises(BadInput, match=message) as caught:
-        watersic(**{**good, name: broken}, step=1.0)
+        watersic(**{**good, name: broken}, spacing=1.0)
     assert "\n" not in str(caught.value)
 
 
@@ -335,8 +335,8 @@ def test_what_rounding_does_to_symmetry_is_forgiven():
     S[1, 4] = S[4, 1] = round(S[1, 4] * 2**20) / 2**20  # so that skew/2 is added without rounding
     skew = np.zeros((6, 6))
     skew[1, 4] = 2.0 ** np.floor(np.log2(1e-6 * np.abs(S).max()))
-    one_sided = watersic(W, S + skew, step=0.3)
-    mirrored = watersic(W, S + skew / 2 + skew.T / 2, step=0.3)
+    one_sided = watersic(W, S + skew, spacing=0.3)
+    mirrored = watersic(W, S + skew / 2 + skew.T / 2, spacing=0.3)
     same_bits(one_sided.dequantized, mirrored.dequantized)
     with pytest.raises(BadInput, match=r"\[1, 4\] and \[4, 1\]"):
-        watersic(W, S + 4 * skew, step=0.3)
+        watersic(W, S + 4 * skew, spacing=0.3)

@@ -63,19 +63,22 @@ TOLERANCE = CHANCE + 0.004
 @pytest.mark.parametrize(
     ("run", "coefficient"),
     [
-        (lambda c: rtn(WEIGHT, SIGMA, step=c), rtn_coefficient(SIGMA)),
-        (lambda c: gptq(WEIGHT, SIGMA, step=c, damping=0.0), gptq_coefficient(SIGMA)),
-        (lambda c: gptq(WEIGHT, SIGMA, step=c, damping=0.3), gptq_coefficient(SIGMA, damping=0.3)),
+        (lambda c: rtn(WEIGHT, SIGMA, spacing=c), rtn_coefficient(SIGMA)),
+        (lambda c: gptq(WEIGHT, SIGMA, spacing=c, damping=0.0), gptq_coefficient(SIGMA)),
         (
-            lambda c: gptq(WEIGHT, SIGMA, step=c, damping=0.0, actorder=True),
+            lambda c: gptq(WEIGHT, SIGMA, spacing=c, damping=0.3),
+            gptq_coefficient(SIGMA, damping=0.3),
+        ),
+        (
+            lambda c: gptq(WEIGHT, SIGMA, spacing=c, damping=0.0, actorder=True),
             gptq_coefficient(SIGMA, ACTORDER),
         ),
         (
-            lambda c: watersic(WEIGHT, SIGMA, step=c * 0.5, damping=0.0, rescale=False),
+            lambda c: watersic(WEIGHT, SIGMA, spacing=c * 0.5, damping=0.0, rescale=False),
             watersic_coefficient(SIGMA),
         ),
         (
-            lambda c: watersic(WEIGHT, SIGMA, step=c * 0.5, damping=0.3, rescale=False),
+            lambda c: watersic(WEIGHT, SIGMA, spacing=c * 0.5, damping=0.3, rescale=False),
             watersic_coefficient(SIGMA, damping=0.3),
         ),
     ],
@@ -180,7 +183,7 @@ def test_the_adversarial_family_at_finite_rate(rate: int, printed: float):
     assert abs(exact - printed) < 0.5 * 10 ** -(3 if rate == 8 else 2) + 0.0005
     rows = 40_000
     weight = np.random.default_rng(rate).standard_normal((rows, 2))
-    result = gptq(weight, np.diag([1.0, EPSILON]), step=spacing, damping=0.0)
+    result = gptq(weight, np.diag([1.0, EPSILON]), spacing=spacing, damping=0.0)
     # As above; from 0.2% of rare symbols on, the correction of Miller and Madow is itself inexact
     # by about S/(12·a·min p)/a: with the 600 symbols of 8 bits below 0.01 bit.
     assert result.gap == pytest.approx(exact, abs=4 * 1.4 / math.sqrt(2 * rows) + 0.01)

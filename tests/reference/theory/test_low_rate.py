@@ -31,8 +31,8 @@ def rotated(eigenvalues: np.ndarray, seed: int = 1) -> np.ndarray:
     return (S + S.T) / 2
 
 
-@pytest.mark.parametrize("step", [0.01, 0.7, 3.0, 50.0])
-def test_line_by_line(step: float):
+@pytest.mark.parametrize("spacing", [0.01, 0.7, 3.0, 50.0])
+def test_line_by_line(spacing: float):
     S, sigma2 = rotated(log_normal(9, 1.5)), 1.7
     L = np.linalg.cholesky(S)
     n = len(S)
@@ -43,12 +43,12 @@ def test_line_by_line(step: float):
         b = np.linalg.solve(open_factor, column) if j < n - 1 else np.zeros(0)
         inner = C[j + 1 :, j + 1 :]
         variances[j] = sigma2 * L[j, j] ** 2 + b @ inner @ b
-        q = uniform_quantizer(step / math.sqrt(variances[j]))
+        q = uniform_quantizer(spacing / math.sqrt(variances[j]))
         rates[j] = q.entropy
         C[j, j] = variances[j] * q.lmmse_distortion
         C[j, j + 1 :] = C[j, j] / variances[j] * (inner @ b)
         C[j + 1 :, j] = C[j, j + 1 :]
-    found = predict_watersic(S, sigma2, step)
+    found = predict_watersic(S, sigma2, spacing)
     assert found.variances == pytest.approx(variances, rel=1e-9)
     assert found.rates == pytest.approx(rates, rel=1e-8)
     assert found.distortions == pytest.approx(np.diagonal(C), rel=1e-9)
@@ -104,7 +104,9 @@ def test_against_watersic(deviation: float, rate: float):
     prediction = watersic_at_rate(S, 1.0, rate)
     assert prediction.rate == pytest.approx(rate, abs=1e-7)
     W = np.random.default_rng(int(10 * deviation + rate)).standard_normal((rows, n))
-    result = watersic(W, S, step=prediction.step, damping=0.0, dead_threshold=0.0, rescale=False)
+    result = watersic(
+        W, S, spacing=prediction.spacing, damping=0.0, dead_threshold=0.0, rescale=False
+    )
     bits = np.zeros(rows)
     for codes in result.codes.T:
         _, symbol, counts = np.unique(codes, return_inverse=True, return_counts=True)
@@ -117,7 +119,7 @@ def test_against_watersic(deviation: float, rate: float):
     ratio = squares.mean() / prediction.distortion
     chance = squares.std() / math.sqrt(rows) / squares.mean()
     assert abs(0.5 * math.log2(ratio)) < 0.003 + 4 * chance * 0.5 / math.log(2)
-    gains = result.scales.column_scale * np.diagonal(np.linalg.cholesky(S)) / prediction.step
+    gains = result.scales.column_scale * np.diagonal(np.linalg.cholesky(S)) / prediction.spacing
     # γ is a regression on `rows` samples: its error is √(D_LMMSE/(A·rows)) relative to 1.
     assert np.abs(gains - prediction.gains)[prediction.rates > 0.3].max() < 0.05
 
@@ -126,15 +128,15 @@ def test_the_beginning_for_small_steps():
     S = rotated(log_normal(12, 1.0))
     L = np.linalg.cholesky(S)
     squares, precision = np.diagonal(L) ** 2, np.diagonal(np.linalg.inv(S))
-    for step in (0.02, 0.01):
-        first = first_order_variances(S, 1.5, step)
-        expected = 1.5 * squares + step**2 / 12 * (squares * precision - 1)
+    for spacing in (0.02, 0.01):
+        first = first_order_variances(S, 1.5, spacing)
+        expected = 1.5 * squares + spacing**2 / 12 * (squares * precision - 1)
         assert first == pytest.approx(expected, rel=1e-10)
         # The next term is of fourth order in c/(σ·L_jj), which is below 0.03 here.
         smallest = 1.5 * squares.min()
-        exact = predict_watersic(S, 1.5, step).variances
+        exact = predict_watersic(S, 1.5, spacing).variances
         leaked = exact - 1.5 * squares
-        assert leaked == pytest.approx(first - 1.5 * squares, rel=step**2 / smallest, abs=1e-14)
+        assert leaked == pytest.approx(first - 1.5 * squares, rel=spacing**2 / smallest, abs=1e-14)
         assert leaked.max() > 1e-6
 
 
@@ -157,9 +159,9 @@ def test_refusals():
     for sigma2 in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(BadInput, match="mean square"):
             predict_watersic(S, sigma2, 1.0)
-    for step in (0.0, math.inf, math.nan):
+    for spacing in (0.0, math.inf, math.nan):
         with pytest.raises(BadInput, match="spacing"):
-            predict_watersic(S, 1.0, step)
+            predict_watersic(S, 1.0, spacing)
     for rate in (0.0, 101.0, math.nan):
         with pytest.raises(BadInput, match="rate"):
             watersic_at_rate(S, 1.0, rate)

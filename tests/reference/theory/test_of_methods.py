@@ -14,7 +14,7 @@ import math
 import numpy as np
 import pytest
 
-from waterlevel.reference import gptq, rtn, waterfill, watersic
+from waterlevel.reference import gptq, rtn, waterfilling, watersic
 from waterlevel.reference.bases.haar import haar
 from waterlevel.reference.limits.gaussian_limit import eigenbasis
 
@@ -32,7 +32,7 @@ def autoregressive(n: int, correlation: float) -> np.ndarray:
     return correlation ** np.abs(k[:, None] - k)
 
 
-def step_for(rate: float, squared_lengths: np.ndarray) -> float:
+def spacing_for(rate: float, squared_lengths: np.ndarray) -> float:
     """c of codes whose mean column entropy is `rate` at high rate: h(Gaussian) - log2 c."""
     return 2 ** (0.5 * np.log2(2 * math.pi * math.e * squared_lengths).mean() - rate)
 
@@ -48,8 +48,8 @@ def layer() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_watersic_pays_a_quarter_bit(layer):
     W, S, eigenvalues = layer
     L = np.linalg.cholesky(S)
-    c = step_for(6.0, np.diag(L) ** 2)
-    options = {"step": c, "damping": 0.0, "dead_threshold": 0.0, "eigenvalues": eigenvalues}
+    c = spacing_for(6.0, np.diag(L) ** 2)
+    options = {"spacing": c, "damping": 0.0, "dead_threshold": 0.0, "eigenvalues": eigenvalues}
     result = watersic(W, S, rescale=False, **options)
     assert result.rates.rate_column == pytest.approx(6.0, abs=STATISTICAL)
     assert result.gap == pytest.approx(SCALAR, abs=STATISTICAL)
@@ -65,9 +65,9 @@ def test_watersic_pays_a_quarter_bit(layer):
 
 def test_watersic_pays_it_in_any_basis(layer):
     W, S, eigenvalues = layer
-    c = step_for(6.0, np.diag(np.linalg.cholesky(S)) ** 2)
+    c = spacing_for(6.0, np.diag(np.linalg.cholesky(S)) ** 2)
     options = {
-        "step": c,
+        "spacing": c,
         "damping": 0.0,
         "dead_threshold": 0.0,
         "rescale": False,
@@ -88,18 +88,18 @@ def test_gptq_pays_for_the_spread_of_its_factor(layer, actorder):
     reversed_order = order[::-1]
     L = np.linalg.cholesky(S[np.ix_(reversed_order, reversed_order)])
     squares = np.diag(L) ** 2
-    step = step_for(6.0, np.ones(N))
-    result = gptq(W, S, step=step, damping=0.0, actorder=actorder, eigenvalues=eigenvalues)
+    spacing = spacing_for(6.0, np.ones(N))
+    result = gptq(W, S, spacing=spacing, damping=0.0, actorder=actorder, eigenvalues=eigenvalues)
     predicted = SCALAR + 0.5 * np.log2(squares.mean()) - 0.5 * np.log2(squares).mean()
     assert predicted > SCALAR + 0.2
     assert result.gap == pytest.approx(predicted, abs=STATISTICAL)
-    assert result.distortion == pytest.approx(step**2 / 12 * squares.mean(), rel=0.01)
+    assert result.distortion == pytest.approx(spacing**2 / 12 * squares.mean(), rel=0.01)
 
 
 def test_rtn_pays_for_everything_it_ignores(layer):
     W, S, eigenvalues = layer
-    step = step_for(6.0, np.ones(N))
-    result = rtn(W, S, step=step, eigenvalues=eigenvalues)
+    spacing = spacing_for(6.0, np.ones(N))
+    result = rtn(W, S, spacing=spacing, eigenvalues=eigenvalues)
     predicted = SCALAR + 0.5 * np.log2(np.diag(S).mean()) - 0.5 * np.log2(eigenvalues).mean()
     assert predicted > 1.2
     # Its errors are weighted by Σ, and the few large eigenvalues make D a mean of fewer numbers:
@@ -111,18 +111,20 @@ def test_rtn_pays_for_everything_it_ignores(layer):
 def test_waterfilling_pays_a_quarter_bit_and_less_at_low_rate(layer):
     W, S, _ = layer
     eigenvalues, V = eigenbasis(S)
-    c = step_for(6.0, eigenvalues)
-    assert waterfill(W, S, eigenvalues, V, step=c).gap == pytest.approx(SCALAR, abs=STATISTICAL)
+    c = spacing_for(6.0, eigenvalues)
+    assert waterfilling(W, S, eigenvalues, V, spacing=c).gap == pytest.approx(
+        SCALAR, abs=STATISTICAL
+    )
     # For one variance: gaps with the gain at ½, 1 and 2 bits by the integrals of the theory.
     flat = np.eye(N), np.ones(N), np.eye(N)
     for spacing, entropy, distortion in ((1.0, 2.1048, 0.07692), (3.0, 0.7010, 0.49777)):
-        result = waterfill(W, *flat, step=spacing)
+        result = waterfilling(W, *flat, spacing=spacing)
         assert result.rates.rate_column == pytest.approx(entropy, abs=STATISTICAL)
         assert result.distortion == pytest.approx(distortion, rel=STATISTICAL)
         assert result.gap == pytest.approx(entropy + 0.5 * math.log2(distortion), abs=STATISTICAL)
-        plain = waterfill(W, *flat, step=spacing, lmmse=False).distortion
+        plain = waterfilling(W, *flat, spacing=spacing, lmmse=False).distortion
         assert plain == pytest.approx({1.0: 0.08333, 3.0: 0.64831}[spacing], rel=STATISTICAL)
-    low = waterfill(W, *flat, rate=0.5, rate_measure="rate_column").gap
+    low = waterfilling(W, *flat, rate=0.5, rate_measure="rate_column").gap
     assert low == pytest.approx(0.152, abs=STATISTICAL)
 
 
@@ -133,7 +135,11 @@ def test_gptq_can_be_arbitrarily_far_off(rate, gap):
     W = gaussian(2, a, 2)
     S = np.diag([1.0, epsilon])
     result = gptq(
-        W, S, step=step_for(rate, np.ones(2)), damping=0.0, eigenvalues=np.array([1.0, epsilon])
+        W,
+        S,
+        spacing=spacing_for(rate, np.ones(2)),
+        damping=0.0,
+        eigenvalues=np.array([1.0, epsilon]),
     )
     assert result.rates.rate_column == pytest.approx(rate, abs=0.01)
     assert result.gap == pytest.approx(gap, abs=0.015)  # the figures have two or three digits
@@ -141,8 +147,8 @@ def test_gptq_can_be_arbitrarily_far_off(rate, gap):
     if rate == 8.0:
         formula = SCALAR + 0.5 * math.log2((1 + epsilon) / (2 * math.sqrt(epsilon)))
         assert gap == pytest.approx(formula, abs=0.001)
-        c = step_for(rate, np.diag(S))
-        fair = watersic(W, S, step=c, damping=0.0, dead_threshold=0.0, rescale=False)
+        c = spacing_for(rate, np.diag(S))
+        fair = watersic(W, S, spacing=c, damping=0.0, dead_threshold=0.0, rescale=False)
         assert fair.gap == pytest.approx(SCALAR, abs=5.3 / math.sqrt(2 * a))
 
 
@@ -150,9 +156,9 @@ def test_damping_costs_what_theory_says(layer):
     W, S, eigenvalues = layer
     damping = 0.05
     H = S + damping * np.diag(S).mean() * np.eye(N)
-    c = step_for(7.0, np.diag(np.linalg.cholesky(H)) ** 2)
+    c = spacing_for(7.0, np.diag(np.linalg.cholesky(H)) ** 2)
     result = watersic(
-        W, S, step=c, damping=damping, rescale=False, dead_threshold=0.0, eigenvalues=eigenvalues
+        W, S, spacing=c, damping=damping, rescale=False, dead_threshold=0.0, eigenvalues=eigenvalues
     )
     _, log_H = np.linalg.slogdet(H)
     _, log_S = np.linalg.slogdet(S)
@@ -167,7 +173,7 @@ def test_one_table_for_all_codes_loses_the_advantage():
     n = 96
     W, S = gaussian(3, 4096, n), autoregressive(n, 0.9)
     squares = np.diag(np.linalg.cholesky(S)) ** 2
-    result = watersic(W, S, step=step_for(6.0, squares), damping=0.0, rescale=False)
+    result = watersic(W, S, spacing=spacing_for(6.0, squares), damping=0.0, rescale=False)
     pooled_gap = result.rates.rate_pooled - (16 / 4096 + 16 / n) - result.limit
     assert result.gap == pytest.approx(SCALAR, abs=STATISTICAL)
     assert pooled_gap > result.gap + STATISTICAL

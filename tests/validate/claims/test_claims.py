@@ -48,7 +48,7 @@ from waterlevel.validate.claims.measure import (
     corrected_entropies,
     measure,
 )
-from waterlevel.validate.claims.measurements import Laboratory, measure_plan
+from waterlevel.validate.claims.measurements import Measurements, measure_plan
 from waterlevel.validate.claims.moments import Layer, Synthetic, layer_of
 from waterlevel.validate.claims.plan import RATES, Plan, full_plan, quick_plan
 from waterlevel.validate.cli import claims as command
@@ -112,23 +112,23 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def laboratory(layers: Path) -> Laboratory:
+def measurements(layers: Path) -> Measurements:
     found = tuple(layer_of(path)[0] for path in sorted(layers.glob("*.safetensors")))
     return measure_plan(tiny_plan(found), "numpy", workers=1)
 
 
 @pytest.fixture(scope="module")
-def findings(laboratory: Laboratory) -> dict[str, Finding]:
-    return {finding.name: finding for finding in experiments.find_all(laboratory)}
+def findings(measurements: Measurements) -> dict[str, Finding]:
+    return {finding.name: finding for finding in experiments.find_all(measurements)}
 
 
 # What is measured
 
 
-def test_a_measurement_is_what_the_library_gives(laboratory: Laboratory):
+def test_a_measurement_is_what_the_library_gives(measurements: Measurements):
     moment = Synthetic("log-normal", 1.0, 16)
     case = next(
-        c for c in laboratory.measurements
+        c for c in measurements.by_case
         if c.moment == moment and c.rotated and c.method == WATERSIC and c.rate == 2.0
     )  # fmt: skip
     basis = basis_of(moment, True, case.seed, NUMPY)
@@ -170,9 +170,9 @@ def test_weights_do_not_know_the_rotation():
     assert np.max(np.abs(np.abs(Q) - np.abs(V))) > 0.1
 
 
-def test_own_weights_are_those_of_the_file(laboratory: Laboratory):
-    layer = laboratory.plan.layers[0]
-    (found,) = laboratory.find(layer, False, WATERSIC, 2.0, OWN)
+def test_own_weights_are_those_of_the_file(measurements: Measurements):
+    layer = measurements.plan.layers[0]
+    (found,) = measurements.find(layer, False, WATERSIC, 2.0, OWN)
     S = layer.covariance(NUMPY)
     expected = watersic(
         layer.weight(), S, rate=2.0, rate_measure="rate_column", damping=1e-4, rescale=False,
@@ -266,9 +266,11 @@ def test_relations(relation: str, below: bool, at: bool, above: bool):
         assert row.tolerance == pytest.approx(0.1)
 
 
-def tampered(laboratory: Laboratory, change: Callable[[Measurement], Measurement]) -> Laboratory:
-    found = {case: change(measured) for case, measured in laboratory.measurements.items()}
-    return replace(laboratory, measurements=found)
+def tampered(
+    measurements: Measurements, change: Callable[[Measurement], Measurement]
+) -> Measurements:
+    found = {case: change(measured) for case, measured in measurements.by_case.items()}
+    return replace(measurements, by_case=found)
 
 
 def shifted(where: Callable[[Case], bool], **by: float) -> Callable[[Measurement], Measurement]:
@@ -302,9 +304,11 @@ def test_there_is_a_wrong_number_for_every_claim():
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_number_is_caught(laboratory: Laboratory, findings: dict[str, Finding], name: str):
+def test_a_wrong_number_is_caught(
+    measurements: Measurements, findings: dict[str, Finding], name: str
+):
     where, by, expected = WRONG[name]
-    wrong = tampered(laboratory, shifted(where, **by))
+    wrong = tampered(measurements, shifted(where, **by))
     found = {f.name: f for f in experiments.find_all(wrong)}[name]
     assert found.verdict == expected
     refuted = [sum(row.holds is False for row in f.rows) for f in (findings[name], found)]
@@ -331,19 +335,21 @@ def test_every_row_decides_by_its_own_numbers(findings: dict[str, Finding]):
                 assert row.holds == within
 
 
-def test_a_low_rate_does_not_refute_a_limit(laboratory: Laboratory, findings: dict[str, Finding]):
+def test_a_low_rate_does_not_refute_a_limit(
+    measurements: Measurements, findings: dict[str, Finding]
+):
     low = lambda c: c.method == WATERSIC and c.rate == 1.0  # noqa: E731
-    wrong = experiments.find_all(tampered(laboratory, shifted(low, gap=0.5)))[0]
+    wrong = experiments.find_all(tampered(measurements, shifted(low, gap=0.5)))[0]
     assert wrong.verdict == findings["claim 1"].verdict == HOLDS
 
 
 def test_sentences_are_made_of_the_measured_numbers(
-    laboratory: Laboratory, findings: dict[str, Finding]
+    measurements: Measurements, findings: dict[str, Finding]
 ):
     # ε = 2^-4 and 2^-8: ½ log2((1 + ε)/(2√ε)) grows by 0.959 from one to the other.
     assert "each ε 16 times smaller adds 0.96 to 0.96 bit." in findings["claim 3"].result
     worst = lambda c: isinstance(c.moment, Synthetic) and c.moment.parameter == -8  # noqa: E731
-    more = experiments.find_all(tampered(laboratory, shifted(worst, gap=0.5)))[2]
+    more = experiments.find_all(tampered(measurements, shifted(worst, gap=0.5)))[2]
     assert "each ε 16 times smaller adds 1.46 to 1.46 bit." in more.result
     tops = {row.label: row for row in findings["claim 1"].rows if row.holds is not None}
     tolerances = [row.tolerance for row in tops.values() if row.tolerance is not None]

@@ -23,7 +23,7 @@ from waterlevel.validate.claims.measure import (
     corrected_entropies,
     true_gap,
 )
-from waterlevel.validate.claims.measurements import DOUBTFUL, Laboratory, measure_plan
+from waterlevel.validate.claims.measurements import DOUBTFUL, Measurements, measure_plan
 from waterlevel.validate.claims.moments import Layer, layer_of
 from waterlevel.validate.claims.plan import MOST_ROWS, rows_for, with_seeds
 from waterlevel.validate.claims.shared_table import hidden_by_sorting
@@ -56,7 +56,7 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layer, ...]:
 
 
 @pytest.fixture(scope="module")
-def laboratory(blocks: tuple[Layer, ...]) -> Laboratory:
+def measurements(blocks: tuple[Layer, ...]) -> Measurements:
     return measure_plan(tinier_plan(blocks), "numpy", workers=1)
 
 
@@ -84,14 +84,14 @@ def test_a_type_that_is_there_once_is_repeated(blocks: tuple[Layer, ...]):
     assert list(with_seeds([output], 5)) == [(output, True, range(5))]
 
 
-def test_each_second_moment_counts_once(laboratory: Laboratory):
-    inputs = [layer for layer in laboratory.plan.layers if layer.type == "attention input"]
-    gaussian = laboratory.estimate(inputs, False, WATERSIC, 1.0, true_gap)
-    own = laboratory.estimate(inputs, False, WATERSIC, 2.0, true_gap, OWN)
+def test_each_second_moment_counts_once(measurements: Measurements):
+    inputs = [layer for layer in measurements.plan.layers if layer.type == "attention input"]
+    gaussian = measurements.estimate(inputs, False, WATERSIC, 1.0, true_gap)
+    own = measurements.estimate(inputs, False, WATERSIC, 2.0, true_gap, OWN)
     assert gaussian is not None
     assert own is not None
     assert (gaussian.repetitions, own.repetitions) == (3, 6)
-    findings = {finding.name: finding for finding in experiments.find_all(laboratory)}
+    findings = {finding.name: finding for finding in experiments.find_all(measurements)}
     for name, repetitions in (("claim 4", 3), ("claim 5", 3), ("objection 3", 6)):
         found = [r for r in findings[name].rows if r.label.startswith("tiny attention input")]
         assert found
@@ -99,29 +99,29 @@ def test_each_second_moment_counts_once(laboratory: Laboratory):
     furthest = {r.rate: r.measured.mean for r in findings["claim 4"].rows if "furthest" in r.label}
     for rate in (1.0, 3.0):
         each = [
-            laboratory.difference([moment], (True, GPTQ), (False, WATERSIC), rate, true_gap)
+            measurements.difference([moment], (True, GPTQ), (False, WATERSIC), rate, true_gap)
             for moment in inputs
         ]
         assert furthest[rate] == max(found.mean for found in each if found is not None)
 
 
-def test_repetitions_are_found_in_the_order_of_their_seeds(laboratory: Laboratory):
-    for measured in laboratory.measurements.values():
+def test_repetitions_are_found_in_the_order_of_their_seeds(measurements: Measurements):
+    for measured in measurements.by_case.values():
         case = measured.case
-        found = laboratory.find(
+        found = measurements.find(
             case.moment, case.rotated, case.method, case.rate, case.weights, case.damping
         )
         assert measured in found
         seeds = [other.case.seed for other in found]
         assert seeds == sorted(set(seeds))
-    (output,) = [layer for layer in laboratory.plan.layers if layer.type == "attention output"]
-    assert laboratory.rates([output], GPTQ) == [1.0, 3.0]
-    assert laboratory.rates([output], GPTQ, OWN) == [2.0]
-    assert laboratory.find(output, False, WATERSIC, 9.0, GAUSSIAN) == []
+    (output,) = [layer for layer in measurements.plan.layers if layer.type == "attention output"]
+    assert measurements.rates([output], GPTQ) == [1.0, 3.0]
+    assert measurements.rates([output], GPTQ, OWN) == [2.0]
+    assert measurements.find(output, False, WATERSIC, 9.0, GAUSSIAN) == []
 
 
-def test_the_report_tells_layers_by_type(laboratory: Laboratory):
-    printed = report.text([], laboratory.plan.layers, [], 1024)
+def test_the_report_tells_layers_by_type(measurements: Measurements):
+    printed = report.text([], measurements.plan.layers, [], 1024)
     assert "  tiny attention input: 6 layers with 3 Σ, 24×12.\n" in printed
     assert "  tiny attention output: 0-output, 24×12.\n" in printed
 
@@ -132,16 +132,16 @@ def test_rows_have_an_end():
     assert rows_for(2.0, 16, least=1) == 128
 
 
-def test_what_is_in_doubt_about_own_weights_stays_in_doubt(laboratory: Laboratory):
-    def advantages(where: Laboratory):
+def test_what_is_in_doubt_about_own_weights_stays_in_doubt(measurements: Measurements):
+    def advantages(where: Measurements):
         found = {finding.name: finding for finding in experiments.find_all(where)}["objection 3"]
         return found, [row for row in found.rows if row.label.endswith("best GPTQ")]
 
-    finding, rows = advantages(laboratory)
+    finding, rows = advantages(measurements)
     assert finding.verdict != OPEN
     assert all(row.measured.bias > 0 for row in rows)
     # Counts that may be wrong by a bit decide nothing.
-    doubtful, wrong = advantages(tampered(laboratory, shifted(lambda c: True, bias=1.0)))
+    doubtful, wrong = advantages(tampered(measurements, shifted(lambda c: True, bias=1.0)))
     assert doubtful.verdict == OPEN
     for row in wrong:
         assert row.measured.bias == pytest.approx(2 * DOUBTFUL, abs=0.1)
@@ -163,8 +163,8 @@ def test_sorting_hides_what_classes_cost(rows: int):
     assert np.mean(seeming) > -hidden_by_sorting(rows)
 
 
-def test_too_few_rows_decide_nothing_about_classes(laboratory: Laboratory):
-    findings = {finding.name: finding for finding in experiments.find_all(laboratory)}
+def test_too_few_rows_decide_nothing_about_classes(measurements: Measurements):
+    findings = {finding.name: finding for finding in experiments.find_all(measurements)}
     rows = [row for row in findings["claim 7"].rows if row.label.endswith("16 classes")]
     real = [row for row in rows if row.label.startswith("tiny")]  # 256 rows
     synthetic = [row for row in rows if row not in real]  # 1024 rows

@@ -16,7 +16,7 @@ from waterlevel.reference.theory.scalar import SCALAR_GAP
 from waterlevel.validate import plots
 from waterlevel.validate.claims.entropy_bias import entropy_bias
 from waterlevel.validate.claims.measure import WATERSIC
-from waterlevel.validate.claims.measurements import Laboratory, measure_plan
+from waterlevel.validate.claims.measurements import Measurements, measure_plan
 from waterlevel.validate.claims.moments import Synthetic, layer_of
 from waterlevel.validate.claims.plan import Plan
 from waterlevel.validate.claims.scalar_waterfilling import component_rates
@@ -37,7 +37,7 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+def measurements(tmp_path_factory: pytest.TempPathFactory) -> Measurements:
     directory = write_layers(tmp_path_factory.mktemp("layers"))
     plan = Plan(
         spectra=(Synthetic("log-normal", 1.0, 8), Synthetic("log-normal", 2.0, 8)),
@@ -55,10 +55,10 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     return measure_plan(plan, "numpy", workers=1)
 
 
-def test_every_figure_as_svg_and_png_with_a_caption(laboratory: Laboratory, tmp_path: Path):
+def test_every_figure_as_svg_and_png_with_a_caption(measurements: Measurements, tmp_path: Path):
     pytest.importorskip("matplotlib")
     directory = tmp_path / "figures"
-    drawn = plots.draw(directory, laboratory)
+    drawn = plots.draw(directory, measurements)
     assert {path.stem for path in drawn} == NAMES == {drawing.name for drawing in DRAWINGS}
     expected = {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")} | {"captions.md"}
     assert {path.name for path in directory.iterdir()} == expected
@@ -70,11 +70,11 @@ def test_every_figure_as_svg_and_png_with_a_caption(laboratory: Laboratory, tmp_
         assert (directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_numbers_give_the_same_bytes(laboratory: Laboratory, tmp_path: Path):
+def test_the_same_numbers_give_the_same_bytes(measurements: Measurements, tmp_path: Path):
     pytest.importorskip("matplotlib")
     first, second = tmp_path / "1", tmp_path / "2"
-    plots.draw(first, laboratory)
-    plots.draw(second, laboratory)
+    plots.draw(first, measurements)
+    plots.draw(second, measurements)
     for path in first.iterdir():
         assert path.read_bytes() == (second / path.name).read_bytes(), path.name
         assert str(tmp_path).encode() not in path.read_bytes()
@@ -86,52 +86,52 @@ def test_series_differ_by_more_than_colour():
     assert len({(look.marker, look.line) for look in looks}) == len(looks)
 
 
-def test_a_method_has_a_line_of_its_own_for_each_type_of_layer(laboratory: Laboratory):
+def test_a_method_has_a_line_of_its_own_for_each_type_of_layer(measurements: Measurements):
     pytest.importorskip("matplotlib")
-    made = layer_types.advantages(laboratory)
+    made = layer_types.advantages(measurements)
     assert made is not None
     figure, caption = made
     (panel,) = figure.axes  # of the rates that are shown, 2 bits alone was measured
     assert "at 2 bits" in caption
     marks = [line for line in panel.lines if line.get_marker() != "None"]
     heights = [y for line in marks for y in line.get_ydata()]
-    assert len(heights) == len(set(heights)) == 4 * len(laboratory.plan.layers)
+    assert len(heights) == len(set(heights)) == 4 * len(measurements.plan.layers)
 
 
-def test_rates_of_components_are_without_the_error_of_counting(laboratory: Laboratory):
+def test_rates_of_components_are_without_the_error_of_counting(measurements: Measurements):
     """n = 8 and 1024 rows: at 4 bits each component is 0.2546 above waterfilling's."""
     moment = Synthetic("log-normal", 1.0, 8)
-    rates, allocated = component_rates(laboratory, moment, WATERSIC, 4.0)
+    rates, allocated = component_rates(measurements, moment, WATERSIC, 4.0)
     above = np.subtract(rates, allocated)
-    rows = laboratory.find(moment, False, WATERSIC, 4.0)[0].case.rows
+    rows = measurements.find(moment, False, WATERSIC, 4.0)[0].case.rows
     # An entropy of a counts has a standard deviation of about 1/(√(2a)·ln 2) bits, a Gaussian's.
     assert np.max(np.abs(above - SCALAR_GAP)) < 4 / (np.sqrt(2 * rows) * np.log(2))
     # 8 bits as counted are more, and what so few rows cannot tell is not drawn.
-    counted = replace_rates(laboratory, moment, 8.0)
+    counted = replace_rates(measurements, moment, 8.0)
     true = component_rates(counted, moment, WATERSIC, 4.0)[0][0]
     assert true + entropy_bias(true, rows) == pytest.approx(8.0, abs=0.01)
     assert true > 8.05
-    wide = replace_rates(laboratory, moment, np.log2(rows) - 0.5)
+    wide = replace_rates(measurements, moment, np.log2(rows) - 0.5)
     assert np.isnan(component_rates(wide, moment, WATERSIC, 4.0)[0]).all()
 
 
-def replace_rates(laboratory: Laboratory, moment: Synthetic, rate: float) -> Laboratory:
+def replace_rates(measurements: Measurements, moment: Synthetic, rate: float) -> Measurements:
     found = {
         case: replace(m, column_rates=np.full(8, rate)) if case.moment == moment else m
-        for case, m in laboratory.measurements.items()
+        for case, m in measurements.by_case.items()
     }
-    return replace(laboratory, measurements=found)
+    return replace(measurements, by_case=found)
 
 
 METHODS: dict[str, Callable] = {
-    "RTN": lambda W, S: rtn(W, S, step=1.0).dequantized,
+    "RTN": lambda W, S: rtn(W, S, spacing=1.0).dequantized,
     # The loop of GPTQ runs from the first column to the last; the panel shows the other way.
-    "GPTQ": lambda W, S: gptq(W[:, ::-1], S[::-1, ::-1], step=1.0, damping=0.0).dequantized[
+    "GPTQ": lambda W, S: gptq(W[:, ::-1], S[::-1, ::-1], spacing=1.0, damping=0.0).dequantized[
         :, ::-1
     ],
     "WaterSIC": lambda W, S: (
         watersic(
-            W, S, step=float(np.sqrt(cells.AREA)), lmmse=False, rescale=False, damping=0.0
+            W, S, spacing=float(np.sqrt(cells.AREA)), lmmse=False, rescale=False, damping=0.0
         ).dequantized
     ),
 }

@@ -59,7 +59,7 @@ def test_help_of_quantize_names_every_option(command: Command):
     done = command("quantize", "--help")
     assert (done.code, done.err) == (0, "")
     options = (
-        "method bits rate step open-loop entropy-coded format group-size block-size asymmetric "
+        "method bits rate spacing open-loop entropy-coded format group-size block-size asymmetric "
         "actorder static-groups mse damping dead-threshold no-lmmse no-rescale rotate "
         "rate-measure encode dtype backend seed json output"
     )

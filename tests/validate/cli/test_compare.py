@@ -66,7 +66,7 @@ def altered(path: Path, name: str, **tensors) -> Path:
 
 
 GPTQ = ("--method", "gptq", "--bits", "4")
-WATERSIC = ("--method", "watersic", "--step", "0.1", "--no-rescale")
+WATERSIC = ("--method", "watersic", "--spacing", "0.1", "--no-rescale")
 
 
 # Any two files ------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_equal_codes_and_other_scales(layer, capsys):
 
 
 def test_the_order_of_the_scales_is_seen(layer, capsys):
-    one = quantize(layer, "a", "--method", "watersic", "--step", "0.1")
+    one = quantize(layer, "a", "--method", "watersic", "--spacing", "0.1")
     file = read_tensors(one).tensors
     other = (file["codes"] * file["column_scale"]) * file["row_scale"][:, None]
     code, out, _ = compare(capsys, one, altered(one, "b", dequantized=other))
@@ -208,11 +208,11 @@ def test_a_searched_rate_is_not_searched_again(layer, capsys, wrong):
     [
         ("--method", "rtn", "--bits", "3", "--group-size", "4", "--asymmetric"),
         ("--method", "rtn", "--format", "fp4-e2m1"),
-        ("--method", "gptq", "--entropy-coded", "--step", "0.3", "--actorder"),
+        ("--method", "gptq", "--entropy-coded", "--spacing", "0.3", "--actorder"),
         ("--method", "gptq", "--bits", "3", "--rotate", "hadamard", "--seed", "5"),
         ("--method", "gptq", "--bits", "4", "--rotate", "haar", "--mse"),
-        ("--method", "watersic", "--step", "0.3", "--dtype", "float32"),
-        ("--method", "waterfilling", "--step", "0.3"),
+        ("--method", "watersic", "--spacing", "0.3", "--dtype", "float32"),
+        ("--method", "waterfilling", "--spacing", "0.3"),
     ],
     ids=lambda options: "-".join(options[1:4]),
 )
@@ -244,7 +244,7 @@ def test_both_equal_and_both_wrong(layer, capsys, wrong):
     name = wrong(Deciding(DECISIONS["half-up"]))
     tied = layer.parent / "tied"
     save_file({"weight": integers(3, -9, 9, 4, 8) / 2.0, "covariance": np.eye(8)}, tied)
-    options = ("--method", "rtn", "--entropy-coded", "--step", "1")
+    options = ("--method", "rtn", "--entropy-coded", "--spacing", "1")
     one, other = (quantize(tied, n, *options, backend=name) for n in "ab")
     code, out, _ = compare(capsys, one, other, "--input", tied)
     assert code == 0  # the two files are equal, and that was the question

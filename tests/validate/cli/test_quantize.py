@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from waterlevel.reference import Quantized, gptq, rtn, waterfill, watersic
+from waterlevel.reference import Quantized, gptq, rtn, waterfilling, watersic
 from waterlevel.reference.bases.haar import haar
 from waterlevel.reference.bases.rotation import HadamardRotation, given_rotation
 from waterlevel.reference.limits.gaussian_limit import eigenbasis
@@ -36,8 +36,8 @@ def layer(tmp_path: Path) -> Path:
     return write(tmp_path / "layer.safetensors")
 
 
-def waterfilling(weight: NDArray, covariance: NDArray, **options: Any) -> Quantized:
-    return waterfill(weight, covariance, *eigenbasis(covariance), **options)
+def in_eigenbasis(weight: NDArray, covariance: NDArray, **options: Any) -> Quantized:
+    return waterfilling(weight, covariance, *eigenbasis(covariance), **options)
 
 
 V = haar(COLUMNS, 7).matrix
@@ -56,9 +56,9 @@ CASES: list[Case] = [
     )),
     ("rtn --entropy-coded --rate 4", rtn, {"rate": 4}),
     (
-        "rtn --entropy-coded --step 0.25 --rotate hadamard --seed 3",
+        "rtn --entropy-coded --spacing 0.25 --rotate hadamard --seed 3",
         rtn,
-        {"step": 0.25, "rotation": HadamardRotation(COLUMNS, 3)},
+        {"spacing": 0.25, "rotation": HadamardRotation(COLUMNS, 3)},
     ),
     ("rtn --bits 2 --dtype float32 --rotate given", rtn,
      {"bits": 2, "dtype": "float32", "rotation": given_rotation(V, COLUMNS)}),
@@ -88,23 +88,23 @@ CASES: list[Case] = [
     ("watersic --rate 5", watersic, {"rate": 5}),
     ("watersic --rate 3 --open-loop", watersic, {"rate": 3, "open_loop": True}),
     (
-        "watersic --step 0.3 --no-lmmse --no-rescale --damping 0 --dead-threshold 0.2",
+        "watersic --spacing 0.3 --no-lmmse --no-rescale --damping 0 --dead-threshold 0.2",
         watersic,
-        {"step": 0.3, "lmmse": False, "rescale": False, "damping": 0.0, "dead_threshold": 0.2},
+        {"spacing": 0.3, "lmmse": False, "rescale": False, "damping": 0.0, "dead_threshold": 0.2},
     ),
-    ("watersic --step 0.3 --no-rescale --dtype float32", watersic,
-     {"step": 0.3, "rescale": False, "dtype": "float32"}),
+    ("watersic --spacing 0.3 --no-rescale --dtype float32", watersic,
+     {"spacing": 0.3, "rescale": False, "dtype": "float32"}),
     (
-        "watersic --step 0.2 --rotate hadamard",
+        "watersic --spacing 0.2 --rotate hadamard",
         watersic,
-        {"step": 0.2, "rotation": HadamardRotation(COLUMNS, 0)},
+        {"spacing": 0.2, "rotation": HadamardRotation(COLUMNS, 0)},
     ),
-    ("waterfilling --rate 4", waterfilling, {"rate": 4}),
-    ("waterfilling --rate 3 --open-loop", waterfilling, {"rate": 3, "open_loop": True}),
+    ("waterfilling --rate 4", in_eigenbasis, {"rate": 4}),
+    ("waterfilling --rate 3 --open-loop", in_eigenbasis, {"rate": 3, "open_loop": True}),
     (
-        "waterfilling --step 0.3 --no-lmmse --dtype float32",
-        waterfilling,
-        {"step": 0.3, "lmmse": False, "dtype": "float32"},
+        "waterfilling --spacing 0.3 --no-lmmse --dtype float32",
+        in_eigenbasis,
+        {"spacing": 0.3, "lmmse": False, "dtype": "float32"},
     ),
 ]  # fmt: skip
 
@@ -186,7 +186,7 @@ def test_a_file_explains_itself(command: Command, tmp_path: Path, options: str):
     assert found["codes"].dtype == np.int32
     lattice = {"row_scale", "column_scale"}
     grid = {"scale", "zero", "group"}
-    stored = {"rotation"} if any(w in options for w in ("haar", "given", "waterfill")) else set()
+    stored = {"rotation"} if any(w in options for w in ("haar", "given", "waterfilling")) else set()
     scales = grid if "bits" in metadata["parameters"] else lattice
     assert set(found) == {"codes", "dequantized"} | scales | stored
     digests = {n: hashlib.sha256(tensor.tobytes()).hexdigest() for n, tensor in found.items()}
@@ -239,7 +239,7 @@ def test_what_is_not_exact_is_said(command: Command, tmp_path: Path):
     inexact = {
         (path, options): set(quantized(command, path, options)[1]["inexact"])
         for path in (plain, known)
-        for options in ("rtn --bits 3", "gptq --bits 3 --rotate haar", "waterfilling --step 0.3")
+        for options in ("rtn --bits 3", "gptq --bits 3 --rotate haar", "waterfilling --spacing 0.3")
     }
     assert list(inexact.values()) == [
         {"limit", "gap"}, {"limit", "gap", "rotation"}, {"limit", "gap", "rotation"},
@@ -252,36 +252,36 @@ def test_eigenvectors_of_the_file_are_used(command: Command, tmp_path: Path):
     given = tensors()
     eigenvalues, eigenvectors = (array[..., ::-1] for array in eigenbasis(given["covariance"]))
     layer = write(tmp_path / "layer", eigenvalues=eigenvalues, eigenvectors=eigenvectors)
-    found, metadata = quantized(command, layer, "waterfilling --step 0.3")
-    result = waterfill(**given, eigenvalues=eigenvalues, eigenvectors=eigenvectors, step=0.3)
+    found, metadata = quantized(command, layer, "waterfilling --spacing 0.3")
+    result = in_eigenbasis(**given, eigenvalues=eigenvalues, eigenvectors=eigenvectors, spacing=0.3)
     same_bits(found["codes"], result.codes)
     same_bits(found["rotation"], np.ascontiguousarray(eigenvectors))
     assert metadata["unused"] == []
-    _, metadata = quantized(command, layer, "watersic --step 0.3")
+    _, metadata = quantized(command, layer, "watersic --spacing 0.3")
     assert metadata["unused"] == ["eigenvectors"]
-    assert metadata["limit"] == watersic(**given, step=0.3, eigenvalues=eigenvalues).limit
+    assert metadata["limit"] == watersic(**given, spacing=0.3, eigenvalues=eigenvalues).limit
 
 
 def test_drift_and_residual(command: Command, tmp_path: Path):
     moments = layers.drift(5, ROWS, COLUMNS)
     given = {"weight": layers.weight(1, ROWS, COLUMNS), **moments}
     layer = write(tmp_path / "layer", **moments)
-    found, metadata = quantized(command, layer, "watersic --step 0.1")
-    result = watersic(**given, step=0.1)
+    found, metadata = quantized(command, layer, "watersic --spacing 0.1")
+    result = watersic(**given, spacing=0.1)
     same_bits(found["codes"], result.codes)
     same_bits(found["dequantized"], result.dequantized)
     assert metadata["limit"] is metadata["gap"] is None
     assert "drift" in metadata["limit_undefined"]
     assert (metadata["inexact"], metadata["unused"]) == ({}, [])
-    text = command.quantize(layer, *arguments("watersic --step 0.1")).out
+    text = command.quantize(layer, *arguments("watersic --spacing 0.1")).out
     assert [line.split()[1] for line in text.splitlines() if line[:5] in ("limit", "gap  ")] == [
         "—", "—",
     ]  # fmt: skip
 
     del given["covariance_quantized"], given["cross_covariance"]
     layer = write(tmp_path / "residual", **{n: given[n] for n in moments if n in given})
-    found, metadata = quantized(command, layer, "watersic --step 0.1")
-    same_bits(found["codes"], watersic(**given, step=0.1).codes)
+    found, metadata = quantized(command, layer, "watersic --spacing 0.1")
+    same_bits(found["codes"], watersic(**given, spacing=0.1).codes)
     assert metadata["limit"] is not None
 
 
@@ -297,25 +297,25 @@ def test_a_factor_in_place_of_the_covariance(command: Command, tmp_path: Path):
     L = np.linalg.cholesky(layers.covariance(3, COLUMNS))
     packed = np.concatenate([L[i, : i + 1] for i in range(COLUMNS)]).astype(np.float32)
     layer = write(tmp_path / "layer", covariance=None, covariance_factor=packed)
-    found, metadata = quantized(command, layer, "watersic --step 0.3 --dtype float32")
+    found, metadata = quantized(command, layer, "watersic --spacing 0.3 --dtype float32")
     F = np.zeros((COLUMNS, COLUMNS), np.float32)
     F[np.tril_indices(COLUMNS)] = packed
     covariance = np.zeros_like(F)
     for k in range(COLUMNS):
         covariance = covariance + F[:, k, None] * F[:, k]
-    result = watersic(tensors()["weight"], covariance, step=0.3, dtype="float32")
+    result = watersic(tensors()["weight"], covariance, spacing=0.3, dtype="float32")
     same_bits(found["codes"], result.codes)
     assert set(metadata["input"]) == {"weight", "covariance_factor"}
 
 
 def test_half_precision_is_widened(command: Command, tmp_path: Path):
     half = {name: tensor.astype(np.float16) for name, tensor in tensors().items()}
-    found, _ = quantized(command, write(tmp_path / "layer", **half), "watersic --step 0.3")
+    found, _ = quantized(command, write(tmp_path / "layer", **half), "watersic --spacing 0.3")
     wide = {name: tensor.astype(np.float64) for name, tensor in half.items()}
-    same_bits(found["codes"], watersic(**wide, step=0.3).codes)
+    same_bits(found["codes"], watersic(**wide, spacing=0.3).codes)
 
 
-@pytest.mark.parametrize("options", ["gptq --bits 3", "watersic --step 0.3"])
+@pytest.mark.parametrize("options", ["gptq --bits 3", "watersic --spacing 0.3"])
 def test_encode_counts_real_bytes(command: Command, layer: Path, options: str):
     found, metadata = quantized(command, layer, f"{options} --encode")
     stream = bitstream.encode(found["codes"])
@@ -327,7 +327,7 @@ def test_encode_counts_real_bytes(command: Command, layer: Path, options: str):
 
 def test_the_limit_may_be_infinite(command: Command, tmp_path: Path):
     layer = write(tmp_path / "layer", weight=np.ones((1, 1)), covariance=np.ones((1, 1)))
-    done = command.quantize(layer, *arguments("watersic --step 1"))
+    done = command.quantize(layer, *arguments("watersic --spacing 1"))
     assert (done.code, done.err) == (0, "")
     assert "infinite: there is no distortion" in done.out
     assert command.result()[1]["limit"] is None

@@ -45,7 +45,7 @@ V = np.linalg.qr(layers.covariance(9, COLUMNS))[0]
 RANDOM = np.linalg.eigh(tensors()["covariance"])
 SQUARE = np.eye(COLUMNS)
 RTN, GPTQ, SIC = "rtn --bits 3", "gptq --bits 3", "watersic --rate 4"
-WATER = "waterfilling --step 1"
+WATER = "waterfilling --spacing 1"
 
 # what is in the file, options, what the one line must say
 BAD_LAYERS: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -120,7 +120,7 @@ BAD_LAYERS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"eigenvalues": RANDOM[0], "eigenvectors": np.full((16, 16), np.nan)}, WATER,
         r"eigenvectors\[0, 0\] is nan",
     ),
-    "codes too large": ({}, "watersic --step 1e-12", r"codes\[\d+, \d+\] would be .*int32"),
+    "codes too large": ({}, "watersic --spacing 1e-12", r"codes\[\d+, \d+\] would be .*int32"),
 }  # fmt: skip
 
 
@@ -155,11 +155,11 @@ BAD_OPTIONS: dict[str, tuple[str, str]] = {
     "endless block": (f"gptq --bits 3 --block-size {10**30}", "--block-size: '10+' is not a whole"),
     "nothing asked of rtn": ("rtn", "rtn needs --bits B .*--format, or --entropy-coded"),
     "nothing asked of gptq": ("gptq --format int", "gptq needs --bits B"),
-    "nothing asked of watersic": ("watersic", "watersic needs either --rate R or --step C"),
-    "two things asked": ("waterfilling --rate 3 --step 1", "waterfilling needs either"),
-    "no rate": ("rtn --entropy-coded", "rtn --entropy-coded needs either --rate R or --step C"),
+    "nothing asked of watersic": ("watersic", "watersic needs either --rate R or --spacing C"),
+    "two things asked": ("waterfilling --rate 3 --spacing 1", "waterfilling needs either"),
+    "no rate": ("rtn --entropy-coded", "rtn --entropy-coded needs either --rate R or --spacing C"),
     "rate without entropy coding": ("gptq --rate 3", "--rate needs --entropy-coded with gptq"),
-    "step and bits": ("rtn --bits 3 --step 1", "--step needs --entropy-coded with rtn"),
+    "spacing and bits": ("rtn --bits 3 --spacing 1", "--spacing needs --entropy-coded with rtn"),
     "bits with entropy coding": (
         "rtn --entropy-coded --rate 3 --bits 3", "--bits belongs to finite grids",
     ),
@@ -179,9 +179,9 @@ BAD_OPTIONS: dict[str, tuple[str, str]] = {
     "rotation of waterfilling": ("waterfilling --rate 3 --rotate haar", "--rotate is not an opt"),
     "threshold of gptq": ("gptq --bits 3 --dead-threshold 0", "--dead-threshold is not an option"),
     "measure without a search": (
-        "watersic --step 1 --rate-measure rate", "--rate-measure is what a search aims at",
+        "watersic --spacing 1 --rate-measure rate", "--rate-measure is what a search aims at",
     ),
-    "open loop without a rate": ("watersic --step 1 --open-loop", "do not give a step"),
+    "open loop without a rate": ("watersic --spacing 1 --open-loop", "do not give a spacing"),
     "seed of nothing": ("rtn --bits 3 --seed 1", "--seed needs --rotate"),
     "seed of a given rotation": ("rtn --bits 3 --rotate given --seed 1", "--seed needs --rotate"),
     "negative seed": ("rtn --bits 3 --rotate haar --seed -1", "seed must be from 0"),
@@ -190,7 +190,7 @@ BAD_OPTIONS: dict[str, tuple[str, str]] = {
     "rate that is no number": ("watersic --rate nan", "rate is nan; it must be at least 0"),
     "negative rate": ("watersic --rate -2", "rate is -2.0; it must be at least 0"),
     "endless rate": ("watersic --rate inf", "rate is inf"),
-    "step zero": ("waterfilling --step 0", "step is 0.0; it must be above 0"),
+    "spacing zero": ("waterfilling --spacing 0", "spacing is 0.0; it must be above 0"),
     "negative damping": ("gptq --bits 3 --damping -1", "damping is -1.0; it must be at least 0"),
     "negative threshold": ("watersic --rate 3 --dead-threshold -1", "dead_threshold is -1.0"),
 }  # fmt: skip

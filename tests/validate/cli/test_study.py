@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from waterlevel.data import LAYERS
-from waterlevel.reference import gptq, rtn, waterfill, watersic
+from waterlevel.reference import gptq, rtn, waterfilling, watersic
 from waterlevel.reference.bases.rotation import HadamardRotation
 from waterlevel.reference.limits.gaussian_limit import eigenbasis
 from waterlevel.validate.cli import study
@@ -77,7 +77,7 @@ def test_numbers_are_those_of_the_library(tmp_path: Path, layer: Path):
         "GPTQ natural": gptq(W, S, rate=3.0),
         "GPTQ actorder": gptq(W, S, rate=3.0, actorder=True),
         "GPTQ rotated": gptq(W, S, rate=3.0, rotation=HadamardRotation(8, 0)),
-        "waterfilling": waterfill(W, S, eigenvalues, eigenvectors, rate=3.0),
+        "waterfilling": waterfilling(W, S, eigenvalues, eigenvectors, rate=3.0),
         "WaterSIC": watersic(W, S, rate=3.0),
     }
     (found,) = study_of(tmp_path, layer, "--rates", "3")["layers"]

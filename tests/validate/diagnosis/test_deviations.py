@@ -1,4 +1,4 @@
-"""Each variant against an implementation of the same mistake that shares nothing with it."""
+"""Each deviation against an implementation of the same mistake that shares nothing with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from waterlevel.reference import CodeOverflow, NotPositiveDefinite
 from waterlevel.reference.bases.hadamard import base_matrix
 from waterlevel.reference.grids.float_formats import FORMATS
 from waterlevel.reference.operations.numpy_operations import NUMPY
-from waterlevel.validate.diagnosis import deviations as variants
+from waterlevel.validate.diagnosis import deviations
 from waterlevel.validate.diagnosis.deviating_operations import Arithmetic, ArithmeticOperations
 
 from ...helpers.codebooks import codebooks
@@ -48,7 +48,7 @@ PLAIN = ArithmeticOperations(Arithmetic())
 sizes = st.sampled_from((1, 2, 5, 64, 70))
 
 
-# The operations made of habits are those of the oracle --------------------------------------------
+# Without a deviation the operations are those of the oracle -------------------------------------
 
 
 def both(call: Callable[[Any], Any]) -> None:
@@ -138,15 +138,15 @@ SLOW = ("fused-multiply-add",)  # where it is out of the question, and the matri
 
 
 def reproducing(call, without: tuple[str, ...] = ()) -> set[str]:
-    """The names of the operation's variants that give the bits of call(wrong backend)."""
+    """The names of the operation's deviations that give the bits of call(wrong backend)."""
     wrong = call(None)
     found = set()
-    for variant in variants.operation_variants():
-        if variant.name in without:
+    for deviation in deviations.operation_deviations():
+        if deviation.name in without:
             continue
-        with variant.applied() as backend:
+        with deviation.applied() as backend:
             if same(call(backend), wrong):
-                found.add(variant.name)
+                found.add(deviation.name)
     return found
 
 
@@ -240,10 +240,10 @@ def decisions(codebook, factor, target):
     return call
 
 
-def scaled_lattice(L, lmmse=True, step=0.75):
+def scaled_lattice(L, lmmse=True, spacing=0.75):
     from waterlevel.reference.grids.codebooks import ScaledLattice
 
-    return ScaledLattice(step, step / L.diagonal(), lmmse)
+    return ScaledLattice(spacing, spacing / L.diagonal(), lmmse)
 
 
 @pytest.mark.parametrize("name", list(DECISIONS))
@@ -268,7 +268,7 @@ def test_decision(name, dtype):
     else:
         L, target = lower(5, n, dtype), bell(6, (12, n), dtype) * dtype(2)
         target[:, -1] = 0.25
-        codebook = scaled_lattice(L, step=dtype(0.75))
+        codebook = scaled_lattice(L, spacing=dtype(0.75))
     call = decisions(codebook, L, target)
     wrong = Deciding(DECISIONS[name])
     assert not same(call(wrong), call(NUMPY))
@@ -357,7 +357,7 @@ def test_library():
     wrong = np.linalg.cholesky(H)
     assert "library" in reproducing(lambda o: wrong if o is None else o.cholesky(H))
     indefinite = H - 100 * np.eye(40)
-    with variants.named("library").applied() as library, pytest.raises(NotPositiveDefinite):
+    with deviations.named("library").applied() as library, pytest.raises(NotPositiveDefinite):
         library.cholesky(indefinite)
 
 
@@ -365,7 +365,7 @@ def test_library():
 
 
 def test_what_a_habit_concerns():
-    """A habit that is said not to concern an operation changes nothing in it."""
+    """A deviation that is said not to concern an operation changes nothing in it."""
     A, B = bell(1, (5, 300), np.float64), bell(2, (300, 5), np.float64)
     H, L = positive_definite(3, 40, np.float64) + 0.1 * np.eye(40), lower(4, 40, np.float64)
     T = bell(5, (5, 40), np.float64)
@@ -377,21 +377,21 @@ def test_what_a_habit_concerns():
         "sic": decisions(scaled_lattice(L), L, T),
     }
     for name, call in calls.items():
-        concerned = [v for v in variants.operation_variants() if v.concerns(name)]
-        for variant in variants.operation_variants():
-            if variant not in concerned:
-                with variant.applied() as backend:
-                    assert same(call(backend), call(NUMPY)), (variant.name, name)
+        concerned = [v for v in deviations.operation_deviations() if v.concerns(name)]
+        for deviation in deviations.operation_deviations():
+            if deviation not in concerned:
+                with deviation.applied() as backend:
+                    assert same(call(backend), call(NUMPY)), (deviation.name, name)
         assert {"fused-multiply-add", "reversed-chain"} <= {v.name for v in concerned}
-        assert len(concerned) < len(variants.operation_variants())
+        assert len(concerned) < len(deviations.operation_deviations())
 
 
 def test_names_are_unique_and_described():
-    every = variants.all_variants()
+    every = deviations.all_deviations()
     assert len({v.name for v in every}) == len(every)
     assert len({v.description for v in every}) == len(every)
     with pytest.raises(KeyError):
-        variants.named("abacus")
+        deviations.named("abacus")
 
 
 def test_every_habit_is_caught_here_or_in_the_diagnosis():
@@ -399,20 +399,20 @@ def test_every_habit_is_caught_here_or_in_the_diagnosis():
     tested |= {f"panel-chain-{size}" for size in (32, 64, 128)}
     tested |= {"dot-product-first", "float64-accumulation", "product-of-divisors"}
     tested |= {"largest-distance-first"}
-    assert {v.name for v in variants.operation_variants()} == tested
+    assert {v.name for v in deviations.operation_deviations()} == tested
 
 
-@pytest.mark.parametrize("variant", variants.algorithm_variants(), ids=lambda v: v.name)
-def test_patches_are_taken_back(variant):
+@pytest.mark.parametrize("deviation", deviations.algorithm_deviations(), ids=lambda v: v.name)
+def test_patches_are_taken_back(deviation):
     def present():
         modules = [
             importlib.import_module(f"waterlevel.reference.methods.{m}")
-            for m, _, _ in variant.patches
+            for m, _, _ in deviation.patches
         ]
-        return [getattr(m, a) for m, (_, a, _) in zip(modules, variant.patches, strict=True)]
+        return [getattr(m, a) for m, (_, a, _) in zip(modules, deviation.patches, strict=True)]
 
     def apply():
-        with variant.applied():
+        with deviation.applied():
             assert all(x is not y for x, y in zip(present(), before, strict=True))
             raise ZeroDivisionError
 
@@ -426,7 +426,7 @@ def test_patches_are_taken_back(variant):
 @given(keys, st.floats(-100, 100))
 def test_half_away_of_any_number(key, x):
     near = np.array([x, np.nextafter(0.5, 0), -0.5, 2.5, -0.0, 2**52 + 1, round(x) + 0.5])
-    for value, found in zip(near.tolist(), variants.half_away(near).tolist(), strict=True):
+    for value, found in zip(near.tolist(), deviations.half_away(near).tolist(), strict=True):
         wanted = math.floor(abs(Fraction(value)) + Fraction(1, 2))
         assert abs(found) == wanted
         assert math.copysign(1, found) == math.copysign(1, value)

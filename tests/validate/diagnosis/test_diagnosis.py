@@ -19,7 +19,7 @@ from waterlevel.validate.diagnosis.explain import (
 from waterlevel.validate.diagnosis.first_divergence import (
     OVERWRITTEN,
     SIGNATURES,
-    find_culprit,
+    find_first_divergence,
     outcome,
 )
 from waterlevel.validate.golden.case import load_index
@@ -48,11 +48,11 @@ def by(method, *arrays, **options):
     return lambda backend: outputs(method(*arrays, **options, backend=backend))
 
 
-WATERSIC = by(watersic, W, SIGMA, step=0.5)
+WATERSIC = by(watersic, W, SIGMA, spacing=0.5)
 GPTQ = by(gptq, W, SIGMA, bits=4)
 OPEN_LOOP = by(watersic, W, SIGMA, rate=3.0, open_loop=True, rescale=False)
 RESIDUAL = by(
-    watersic, W, SIGMA, step=0.5, residual_covariance=drift(3, 4, 40)["residual_covariance"]
+    watersic, W, SIGMA, spacing=0.5, residual_covariance=drift(3, 4, 40)["residual_covariance"]
 )
 
 
@@ -133,7 +133,7 @@ def test_what_nobody_knows():
     half_wrong["product"][0] *= 2
     diagnosis = diagnose_operation("matmul/x", "matmul", run, half_wrong)
     assert not names(diagnosis)
-    assert diagnosis.lines()[-1] == "no known habit comes closer than the oracle (66.67% equal)"
+    assert diagnosis.lines()[-1] == "no known deviation comes closer than the oracle (66.67% equal)"
 
     nearly = run(Chained(CHAINS["reversed-chain"]))
     nearly["product"][0, 0] = 7
@@ -240,7 +240,7 @@ def test_the_first_operation_that_differs(wrong, run, stage, operation, name):
 
 def test_boxed_matrices_are_followed_too():
     for run in (WATERSIC, GPTQ, RESIDUAL):
-        assert find_culprit(run, OPAQUE) is None
+        assert find_first_divergence(run, OPAQUE) is None
 
 
 def test_lockstep_knows_what_is_overwritten():
@@ -255,9 +255,9 @@ def test_a_backend_that_breaks_down():
         def cholesky(self, matrix):
             raise RuntimeError("device lost")
 
-    culprit = find_culprit(GPTQ, Broken())
-    assert (culprit.stage, culprit.operation) == ("factor", "cholesky")
-    assert "RuntimeError" in culprit.differences["error"].layout
+    divergence = find_first_divergence(GPTQ, Broken())
+    assert (divergence.stage, divergence.operation) == ("factor", "cholesky")
+    assert "RuntimeError" in divergence.differences["error"].layout
 
 
 # Algorithms, from foreign outputs alone -----------------------------------------------------------
@@ -267,7 +267,7 @@ def explain(run, actual, order=None):
     return diagnose_algorithm("layer", run, actual, order=order)
 
 
-SMALL = by(watersic, W[:, :16], SIGMA[:16, :16], step=0.05, rescale=False)
+SMALL = by(watersic, W[:, :16], SIGMA[:16, :16], spacing=0.05, rescale=False)
 
 
 @pytest.mark.parametrize("name", ["fused-multiply-add", "pairwise-chain"])
@@ -331,12 +331,14 @@ def test_medians():
         * scale[:, None]
         / np.sqrt(S.diagonal().clip(1e-9) * S.diagonal().clip(1e-9)[:, None])
     )
-    run = by(watersic, W20, S, step=0.5, dead_threshold=0.5, rescale=False)
+    run = by(watersic, W20, S, spacing=0.5, dead_threshold=0.5, rescale=False)
     ascending = np.sort(S.diagonal())
     ratio = ascending[10] / ascending[9]
-    upper = outputs(watersic(W20, S, step=0.5, dead_threshold=0.5 * ratio, rescale=False))
+    upper = outputs(watersic(W20, S, spacing=0.5, dead_threshold=0.5 * ratio, rescale=False))
     assert names(explain(run, upper)) >= {"upper-median"}
-    mean = outputs(watersic(W20, S, step=0.5, dead_threshold=0.5 * (1 + ratio) / 2, rescale=False))
+    mean = outputs(
+        watersic(W20, S, spacing=0.5, dead_threshold=0.5 * (1 + ratio) / 2, rescale=False)
+    )
     assert names(explain(run, mean)) >= {"mean-of-medians"}
 
 
@@ -366,7 +368,7 @@ def test_ties_of_activation_order():
     ],
 )
 def test_order_of_the_scales(name, product):
-    rescaled = by(watersic, W20, SIGMA20, step=0.5)
+    rescaled = by(watersic, W20, SIGMA20, spacing=0.5)
 
     def run(backend):
         return {k: v for k, v in rescaled(backend).items() if k not in ("distortion", "rate_met")}

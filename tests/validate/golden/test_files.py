@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from waterlevel.data import GOLDEN
-from waterlevel.reference import BadInput, gptq, rtn, waterfill, watersic
+from waterlevel.reference import BadInput, gptq, rtn, waterfilling, watersic
 from waterlevel.reference.operations import CONTRACT_VERSION, Operations
 from waterlevel.validate.golden.case import load_index
 from waterlevel.validate.golden.execute import FUNCTIONS, METHODS, OPERATIONS
@@ -138,7 +138,7 @@ def test_contract_is_the_one_that_this_program_follows():
 
 # Coverage -----------------------------------------------------------------------------------------
 
-ALGORITHMS = {"rtn": rtn, "gptq": gptq, "waterfill": waterfill, "watersic": watersic}
+ALGORITHMS = {"rtn": rtn, "gptq": gptq, "waterfilling": waterfilling, "watersic": watersic}
 
 
 def operations_of_the_protocol() -> set[str]:

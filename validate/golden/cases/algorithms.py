@@ -39,7 +39,7 @@ def _plain(dtype: str) -> Iterator[Definition]:
         dtype,
         "Σ = I, quarters rounded to halves: nothing is lost anywhere",
         whole,
-        {"step": 0.5},
+        {"spacing": 0.5},
         (flags.EXACT, flags.TIE),
         tier="order-free",
     )
@@ -50,7 +50,7 @@ def _plain(dtype: str) -> Iterator[Definition]:
         dtype,
         "Σ = I without damping is RTN",
         whole,
-        {"step": 0.5, "damping": 0.0},
+        {"spacing": 0.5, "damping": 0.0},
         (flags.EXACT, flags.DAMPING),
     )
     for n in (12, 37):

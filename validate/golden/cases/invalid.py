@@ -70,7 +70,9 @@ def _pivots(dtype: str) -> Iterator[Definition]:
         bits=4,
         actorder=True,
     )
-    yield _case("watersic", "indefinite-3x5", "Σ has a negative eigenvalue", layer, dtype, step=0.5)
+    yield _case(
+        "watersic", "indefinite-3x5", "Σ has a negative eigenvalue", layer, dtype, spacing=0.5
+    )
     dead = indefinite.copy()
     dead[0] = dead[:, 0] = 0
     yield _case(
@@ -79,7 +81,7 @@ def _pivots(dtype: str) -> Iterator[Definition]:
         "feature 0 is removed, and the pivot counts it all the same",
         {"weight": W, "covariance": dead},
         dtype,
-        step=0.5,
+        spacing=0.5,
     )
 
 
@@ -126,14 +128,14 @@ def _overflows(dtype: str) -> Iterator[Definition]:
     )
     layer = {"weight": weight(810, 3, N, dtype), "covariance": positive_definite(811, N, dtype)}
     for method in ("rtn", "gptq", "watersic"):
-        yield _case(method, "codes-overflow-3x5", "a tiny step", layer, dtype, step=1e-12)
+        yield _case(method, "codes-overflow-3x5", "a tiny spacing", layer, dtype, spacing=1e-12)
     yield _case(
         "gptq",
         "codes-overflow-activation-order-3x5",
         "the column in the numbers of the weight",
         layer,
         dtype,
-        step=1e-12,
+        spacing=1e-12,
         actorder=True,
     )
 
@@ -177,7 +179,7 @@ def _layers(dtype: str) -> Iterator[Definition]:
         for method, parameters in (
             ("rtn", {"bits": 4}),
             ("gptq", {"bits": 4}),
-            ("watersic", {"step": 0.5}),
+            ("watersic", {"spacing": 0.5}),
         ):
             if dtype == "float32" and method != "gptq":
                 continue
@@ -193,12 +195,12 @@ def _parameters() -> Iterator[Definition]:
     layer = {"weight": W, "covariance": sigma}
     lattice = ("rtn", "gptq", "watersic")
     of_lattices: Options = (
-        ("rate-and-step", {"rate": 3.0, "step": 0.5}),
+        ("rate-and-step", {"rate": 3.0, "spacing": 0.5}),
         ("rate-negative", {"rate": -1.0}),
         ("rate-nan", {"rate": "nan"}),
-        ("step-zero", {"step": 0.0}),
-        ("step-infinite", {"step": "inf"}),
-        ("step-and-open-loop", {"step": 0.5, "open_loop": True}),
+        ("step-zero", {"spacing": 0.0}),
+        ("step-infinite", {"spacing": "inf"}),
+        ("step-and-open-loop", {"spacing": 0.5, "open_loop": True}),
         ("measure-unknown", {"rate": 3.0, "rate_measure": "entropy"}),
         ("nothing", {}),
     )
@@ -212,18 +214,18 @@ def _parameters() -> Iterator[Definition]:
             "float64",
             "float16 is no working dtype",
             layer,
-            {"step": 0.5, "dtype": "float16"},
+            {"spacing": 0.5, "dtype": "float16"},
             (flags.REFUSED,),
         )
     of_grids: Options = (
         ("bits-1", {"bits": 1}),
         ("bits-9", {"bits": 9}),
-        ("bits-and-step", {"bits": 4, "step": 0.5}),
+        ("bits-and-step", {"bits": 4, "spacing": 0.5}),
         ("format-unknown", {"format": "fp5"}),
         ("format-with-bits", {"format": "fp4-e2m1", "bits": 4}),
         ("format-asymmetric", {"format": "fp4-e2m1", "asymmetric": True}),
         ("group-of-0", {"bits": 4, "group_size": 0}),
-        ("group-on-a-lattice", {"step": 0.5, "group_size": 4}),
+        ("group-on-a-lattice", {"spacing": 0.5, "group_size": 4}),
     )
     for method in ("rtn", "gptq"):
         for what, parameters in of_grids:
@@ -238,7 +240,7 @@ def _parameters() -> Iterator[Definition]:
     for what, parameters in of_gptq:
         yield _case("gptq", f"{what}-3x5", NONSENSE, layer, **parameters)
     yield _case(
-        "watersic", "threshold-negative-3x5", "τ = -1", layer, step=0.5, dead_threshold=-1.0
+        "watersic", "threshold-negative-3x5", "τ = -1", layer, spacing=0.5, dead_threshold=-1.0
     )
     square = sigma.copy()
     for what, extra in (
@@ -248,7 +250,7 @@ def _parameters() -> Iterator[Definition]:
     ):
         yield _case(
             "watersic", f"{what}-3x5", "moments that do not go together", {**layer, **extra},
-            step=0.5,
+            spacing=0.5,
         )  # fmt: skip
     for what, V in (
         ("rotation-shape", np.eye(N + 1)),
@@ -264,11 +266,11 @@ def _parameters() -> Iterator[Definition]:
         ("eigenvectors-not-orthogonal", spectrum, V + 0.125),
     ):
         yield _case(
-            "waterfill",
+            "waterfilling",
             f"{what}-3x4",
             "no eigensystem",
             {**given, "eigenvalues": eigenvalues, "eigenvectors": eigenvectors},
-            step=0.5,
+            spacing=0.5,
         )
 
 

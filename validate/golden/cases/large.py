@@ -25,9 +25,9 @@ def large_cases() -> Iterator[Definition]:
         "large",
         "float64",
         "12x4096",
-        "gains, at a given step",
+        "gains, at a given spacing",
         _layer("float64", 12, 4096),
-        {"step": 0.5, "rescale": False},
+        {"spacing": 0.5, "rescale": False},
         flags.GAIN,
     )
 
@@ -136,9 +136,9 @@ def _algorithms(size: str, dtype: str, rows: int, n: int) -> Iterator[Definition
         size,
         dtype,
         f"{rows}x{n}",
-        "gains and rescalers, at a given step",
+        "gains and rescalers, at a given spacing",
         layer,
-        {"step": 0.5},
+        {"spacing": 0.5},
         flags.GAIN,
         flags.RESCALERS,
     )

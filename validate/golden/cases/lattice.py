@@ -48,18 +48,18 @@ def _watersic(dtype: str) -> Iterator[Definition]:
         (flags.EXACT, flags.TIE),
         tier="order-free",
         given=whole,
-        step=0.5,
+        spacing=0.5,
         damping=0.0,
         lmmse=False,
         rescale=False,
     )
     yield case(
         "everything-40x12",
-        "gains and rescalers, at a given step",
+        "gains and rescalers, at a given spacing",
         (flags.ORDER, flags.FUSED, flags.GAIN, flags.RESCALERS),
         tier="order",
         changed_by=("fused-multiply-add", "reversed", "pairwise") if wide else (),
-        step=0.25,
+        spacing=0.25,
     )
     yield case(
         "everything-600x6",
@@ -68,14 +68,14 @@ def _watersic(dtype: str) -> Iterator[Definition]:
         tier="order",
         changed_by=("left-to-right-sum", "tree-without-chunks") if wide else (),
         given=layer(503, 6, dtype, 600),
-        step=0.25,
+        spacing=0.25,
     )
     yield case(
         "without-rescalers-40x12",
         "row scales are 1, column scales γ·α",
         (flags.GAIN, flags.SCALES),
         changed_by=("unit-gain",),
-        step=0.5,
+        spacing=0.5,
         rescale=False,
     )
     yield case(
@@ -83,21 +83,21 @@ def _watersic(dtype: str) -> Iterator[Definition]:
         "γ = 1 in the loop, rescalers afterwards",
         (flags.RESCALERS, flags.SCALES),
         changed_by=("columns-before-rows", "scales-multiplied-first"),
-        step=0.5,
+        spacing=0.5,
         lmmse=False,
     )
     yield case(
         "plain-40x12",
         "neither gains nor rescalers",
         (flags.SCALES,),
-        step=0.5,
+        spacing=0.5,
         lmmse=False,
         rescale=False,
     )
-    coarse = {"given": layer(504, 12, dtype, 7), "step": 2.25}
+    coarse = {"given": layer(504, 12, dtype, 7), "spacing": 2.25}
     yield case(
         "columns-of-zero-codes-7x12",
-        "a coarse step: some columns have no code but 0, and the gain 0",
+        "a coarse spacing: some columns have no code but 0, and the gain 0",
         (flags.GAIN, flags.EMPTY),
         changed_by=("unit-gain-of-zeros",),
         purposes=(
@@ -115,15 +115,15 @@ def _watersic(dtype: str) -> Iterator[Definition]:
         (flags.RESCALERS,),
         changed_by=("rescaler-gains-unclipped", "rescaler-gains-positive"),
         given=layer(631, 12, dtype, 3),
-        step=1.0,
+        spacing=1.0,
         lmmse=False,
     )
     yield case(
         "every-code-zero-40x12",
-        "a step so coarse that no code is left: rescalers are left out",
+        "a spacing so coarse that no code is left: rescalers are left out",
         (flags.GAIN, flags.EMPTY, flags.RESCALERS),
         purposes=(all_zero("codes"), all_zero("dequantized")),
-        step=1000.0,
+        spacing=1000.0,
     )
     yield case(
         "open-loop-40x12",
@@ -161,14 +161,18 @@ def _watersic(dtype: str) -> Iterator[Definition]:
         "zero-weight-40x12", "W = 0", (flags.EMPTY, flags.UNREACHABLE), given=zeros, rate=3.0
     )
     for shape, given in (("1x1", layer(506, 1, dtype, 1)), ("1x9", layer(507, 9, dtype, 1))):
-        yield case(shape, "one row", (flags.ONE,), given=given, step=0.125)
+        yield case(shape, "one row", (flags.ONE,), given=given, spacing=0.125)
     yield case(
-        "damping-40x12", "δ = 0.1 of the mean of diag Σ", (flags.DAMPING,), step=0.25, damping=0.1
+        "damping-40x12",
+        "δ = 0.1 of the mean of diag Σ",
+        (flags.DAMPING,),
+        spacing=0.25,
+        damping=0.1,
     )
     given = {**inputs, "eigenvalues": np.arange(12.0)}
     yield case(
         "eigenvalues-given-40x12", "they change the limit alone", (flags.EXACT,), given=given,
-        step=0.25,
+        spacing=0.25,
     )  # fmt: skip
 
 
@@ -186,7 +190,7 @@ def _watersic_dead(dtype: str) -> Iterator[Definition]:
         dtype,
         "half of the features are 4096 times as strong: by the lower median none is dead",
         two_sizes,
-        {"step": 0.25},
+        {"spacing": 0.25},
         (flags.MEDIAN, flags.DEAD),
         changed_by=("upper-median", "mean-of-medians"),
         purposes=(Purpose("no column is silent", lambda i, o: bool(o["column_scale"].all())),),
@@ -198,7 +202,7 @@ def _watersic_dead(dtype: str) -> Iterator[Definition]:
         dtype,
         "τ = 2: what is weaker than twice the lower median is dead",
         two_sizes,
-        {"step": 0.25, "dead_threshold": 2.0},
+        {"spacing": 0.25, "dead_threshold": 2.0},
         (flags.MEDIAN, flags.DEAD),
         purposes=(
             Purpose(
@@ -221,7 +225,7 @@ def _watersic_dead(dtype: str) -> Iterator[Definition]:
             dtype,
             "feature 2 is always 0, features 5 and 9 nearly so; zero columns are put back",
             given,
-            {"step": 0.25, "dead_threshold": threshold, "lmmse": False, "rescale": False},
+            {"spacing": 0.25, "dead_threshold": threshold, "lmmse": False, "rescale": False},
             (flags.DEAD,),
             purposes=(
                 Purpose(
@@ -233,7 +237,7 @@ def _watersic_dead(dtype: str) -> Iterator[Definition]:
             ),
         )
     nothing = {"weight": weight(513, 4, 5, dtype), "covariance": np.zeros((5, 5), dtype)}
-    for what, parameters in (("step", {"step": 0.5}), ("rate", {"rate": 2.0})):
+    for what, parameters in (("step", {"spacing": 0.5}), ("rate", {"rate": 2.0})):
         yield Definition(
             "watersic",
             "semantics",
@@ -265,7 +269,7 @@ def _watersic_moments(dtype: str) -> Iterator[Definition]:
                 dtype,
                 "moments of a model that is quantised already",
                 given,
-                {"step": 0.125, "rescale": rescale},
+                {"spacing": 0.125, "rescale": rescale},
                 flagged,
             )
     yield Definition(
@@ -285,7 +289,7 @@ def _watersic_moments(dtype: str) -> Iterator[Definition]:
         dtype,
         "all moments are rotated",
         drift(525, 12, dtype, ROWS),
-        {"step": 0.125, "hadamard_seed": 3},
+        {"spacing": 0.125, "hadamard_seed": 3},
         (flags.DRIFT, flags.RESIDUAL, flags.ROTATION),
     )
 
@@ -298,7 +302,7 @@ def _watersic_rotated(dtype: str) -> Iterator[Definition]:
         dtype,
         "in the basis of a randomised Hadamard matrix",
         layer(530, 20, dtype, 8),
-        {"step": 0.125, "hadamard_seed": 20},
+        {"spacing": 0.125, "hadamard_seed": 20},
         (flags.ROTATION,),
     )
     yield Definition(
@@ -308,7 +312,7 @@ def _watersic_rotated(dtype: str) -> Iterator[Definition]:
         dtype,
         "in a basis that somebody gives",
         {**layer(531, 9, dtype, 8), "rotation": turns(9, dtype)},
-        {"step": 0.125},
+        {"spacing": 0.125},
         (flags.ROTATION,),
     )
 
@@ -342,13 +346,15 @@ def _waterfilling(dtype: str) -> Iterator[Definition]:
 
     def case(what: str, comment: str, **parameters: Any) -> Definition:
         return Definition(
-            "waterfill", "semantics", what, dtype, comment, given, parameters,
+            "waterfilling", "semantics", what, dtype, comment, given, parameters,
             (flags.WATER, flags.ROTATION),
         )  # fmt: skip
 
-    yield case("step-40x16", "spectrum with zeros; the small components are under water", step=0.5)
-    yield case("without-gains-40x16", "γ = 1", step=0.5, lmmse=False)
-    yield case("nothing-active-40x16", "a spacing that covers everything", step=50.0)
+    yield case(
+        "step-40x16", "spectrum with zeros; the small components are under water", spacing=0.5
+    )
+    yield case("without-gains-40x16", "γ = 1", spacing=0.5, lmmse=False)
+    yield case("nothing-active-40x16", "a spacing that covers everything", spacing=50.0)
     yield case("open-loop-40x16", "c = √(12θ) for the level θ of 2 bits", rate=2.0, open_loop=True)
     for measure in ("rate", "rate_column", "rate_pooled"):
         yield case(
@@ -360,13 +366,13 @@ def _waterfilling(dtype: str) -> Iterator[Definition]:
     yield case("rate-below-side-information-40x16", "cannot be met", rate=0.1)
     negative = {**given, "eigenvalues": np.where(spectrum == 0, -1e-9, spectrum)}
     yield Definition(
-        "waterfill",
+        "waterfilling",
         "semantics",
         "negative-eigenvalues-40x16",
         dtype,
         "an eigenvalue below 0 is taken for 0",
         negative,
-        {"step": 0.5},
+        {"spacing": 0.5},
         (flags.WATER,),
     )
 

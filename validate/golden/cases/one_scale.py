@@ -47,7 +47,7 @@ def one_spacing_cases(dtype: str) -> Iterator[Definition]:
         dtype,
         "one spacing for the whole matrix, given",
         inputs,
-        {"step": 0.0625},
+        {"spacing": 0.0625},
         (flags.LATTICE, flags.RATES),
     )
     yield from both(
@@ -74,7 +74,7 @@ def one_spacing_cases(dtype: str) -> Iterator[Definition]:
         dtype,
         "activation order on the lattice",
         inputs,
-        {"step": 0.0625, "actorder": True},
+        {"spacing": 0.0625, "actorder": True},
         (flags.LATTICE, flags.ACTIVATION_ORDER),
     )
     yield from both(
@@ -103,11 +103,11 @@ def dead_cases(dtype: str) -> Iterator[Definition]:
     inputs = layer(450, 12, dtype)
     for feature in (3, 7):
         inputs["covariance"][feature, :] = inputs["covariance"][:, feature] = 0
-    inputs["weight"][:, 3] *= 64  # the row grid, found before these are silenced, sees them
+    inputs["weight"][:, 3] *= 64  # the row grid, found before these are zeroed, sees them
     for what, parameters in (
         ("row-grid", {"bits": 4}),
         ("groups-of-4", {"bits": 4, "group_size": 4}),
-        ("step", {"step": 0.0625}),
+        ("step", {"spacing": 0.0625}),
     ):
         yield from both(
             f"dead-{what}-6x12",

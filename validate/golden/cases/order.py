@@ -22,7 +22,7 @@ STEP = 0.375
 
 
 def _changing_chains(length: int, dtype: str) -> tuple[str, ...]:
-    """Variants of a chain of so many products that must give other bits."""
+    """Deviations of a chain of so many products that must give other bits."""
     if length < 10:
         return CHAINS[:1] + CHAINS[-1:]
     blocks = tuple(f"blocked-chain-{size}" for size in (32, 64, 128) if length > size + 8)
@@ -30,7 +30,7 @@ def _changing_chains(length: int, dtype: str) -> tuple[str, ...]:
 
 
 def _changing_sums(length: int, dtype: str) -> tuple[str, ...]:
-    """Variants of a sum of so many numbers that must give other bits."""
+    """Deviations of a sum of so many numbers that must give other bits."""
     blocks = tuple(f"blocked-sum-{size}" for size in (32, 64, 128) if length > size)
     chunks = ("tree-without-chunks", "tree-chunk-256") if length > 512 else ()
     return (*SUMS, *blocks, *chunks, OTHER_PRECISION[dtype])
