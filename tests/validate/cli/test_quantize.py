@@ -253,7 +253,7 @@ def test_eigenvectors_of_the_file_are_used(command: Command, tmp_path: Path):
     eigenvalues, eigenvectors = (array[..., ::-1] for array in eigenbasis(given["covariance"]))
     layer = write(tmp_path / "layer", eigenvalues=eigenvalues, eigenvectors=eigenvectors)
     found, metadata = quantized(command, layer, "waterfilling --spacing 0.3")
-    result = in_eigenbasis(**given, eigenvalues=eigenvalues, eigenvectors=eigenvectors, spacing=0.3)
+    result = waterfilling(**given, eigenvalues=eigenvalues, eigenvectors=eigenvectors, spacing=0.3)
     same_bits(found["codes"], result.codes)
     same_bits(found["rotation"], np.ascontiguousarray(eigenvectors))
     assert metadata["unused"] == []
