@@ -12,6 +12,7 @@ dtype; `Session.run` hands them nothing else. So a call fits its kernel if the o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 
 ELEMENTS = 256  # threads of a block that works element by element
 TILE = 64  # rows and columns of C that a block of `products.cu` owns
-PANEL = 32  # columns that `panels.cu` and `gains.cu` work on together
+PANEL = 32  # columns that `panels.cu`, `gains.cu` and `gain_panels.cu` work on together
 PANEL_ROWS = 64  # rows of a block of `panels.cu`
 CHUNK = 512  # numbers that `trees.cuh` folds together
 MOVED = 32  # rows and columns of a tile of `transpose`
@@ -42,6 +43,7 @@ SOURCES: dict[str, dict[str, tuple[int, ...]]] = {
         "factor_block": (PANEL, PANEL),
     },
     "gains": {"gain_column": (CHUNK,)},
+    "gain_panels": {"gain_panel": (CHUNK,)},
     "sums": {
         "row_inner": (CHUNK,),
         "grid_error": (CHUNK,),
@@ -65,7 +67,12 @@ SOURCES: dict[str, dict[str, tuple[int, ...]]] = {
         "lower_triangle": (ELEMENTS,),
         "transpose": (MOVED, 8),
     },
-    "checks": {"first_nonfinite": (256,), "row_extrema": (256,), "row_asymmetry": (256,)},
+    "checks": {
+        "first_nonfinite": (256,),
+        "nonzero_steps": (256,),
+        "row_extrema": (256,),
+        "row_asymmetry": (256,),
+    },
     "hadamard": {"butterflies": (ELEMENTS,), "mix_runs": (ELEMENTS,)},
     "histogram": {
         "fill_columns": (ELEMENTS,),
@@ -75,6 +82,9 @@ SOURCES: dict[str, dict[str, tuple[int, ...]]] = {
     },
     "peak": {"subtract_in_registers": (ELEMENTS,)},
 }
+
+# Sources whose blocks wait for each other: all of them must be on the device at the same time.
+COOPERATIVE = frozenset({"gain_panels"})
 
 _PLACES = {
     kernel: (source, block)
@@ -108,6 +118,10 @@ class Device(Protocol):
         """The whole of a buffer as a new host array; waits for all that was enqueued."""
         ...
 
+    def resident_blocks(self, source: str, kernel: str, dtype: np.dtype, threads: int) -> int:
+        """How many blocks of so many threads the device has room for at the same time."""
+        ...
+
     def launch(
         self,
         source: str,
@@ -118,6 +132,8 @@ class Device(Protocol):
         series: Iterable[Values],
     ) -> None:
         """Enqueue a kernel of `<source>.cu` compiled for float64 or float32.
+
+        What is in COOPERATIVE is launched so that all its blocks are on the device together.
 
         Args:
             series: the arguments of one launch after the other. The loop over columns lies in the
@@ -165,10 +181,15 @@ Argument = DeviceArray | Pointer | int | float
 
 
 class Session:
-    """Arrays on a device, and kernels run on them."""
+    """Arrays on a device, and kernels run on them.
+
+    Attributes:
+        enqueued: when the last launch returned to the host, by `time.perf_counter`.
+    """
 
     def __init__(self, device: Device) -> None:
         self._device = device
+        self.enqueued = time.perf_counter()
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """An array with arbitrary content."""
@@ -220,6 +241,13 @@ class Session:
             fixed = [_argument(value, number) for value in arguments]
             series = ((*fixed, _argument(value, number)) for value in last)
             self._device.launch(source, kernel, number, grid, block, series)
+            self.enqueued = time.perf_counter()
+
+    def has_room_for(self, blocks: int, kernel: str, dtype: DTypeLike) -> bool:
+        """Whether so many blocks of a kernel can wait for each other."""
+        source, block = _PLACES[kernel]
+        threads = int(np.prod(block))
+        return blocks <= self._device.resident_blocks(source, kernel, np.dtype(dtype), threads)
 
     def run_elements(
         self,

@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.errors import NotPositiveDefinite
-from .device import PANEL, PANEL_ROWS, TILE, DeviceArray, Pointer, Session, blocks, tiles_of
+from .device import (
+    NULL,
+    PANEL,
+    PANEL_ROWS,
+    TILE,
+    DeviceArray,
+    Pointer,
+    Session,
+    blocks,
+    tiles_of,
+)
 
 
 def ascending(count: int) -> list[tuple[int, int]]:
@@ -20,9 +30,9 @@ def ascending(count: int) -> list[tuple[int, int]]:
     return [(first, min(first + PANEL, count)) for first in range(0, count, PANEL)]
 
 
-def descending(start: int, stop: int) -> list[tuple[int, int]]:
+def descending(start: int, stop: int, width: int = PANEL) -> list[tuple[int, int]]:
     """start … stop-1 cut into panels (first, end), the last one first."""
-    return [(max(start, end - PANEL), end) for end in range(stop, start, -PANEL)]
+    return [(max(start, end - width), end) for end in range(stop, start, -width)]
 
 
 def tiles(rows: int, columns: int) -> tuple[int]:
@@ -37,18 +47,35 @@ def add_products(
     right: DeviceArray,
     transposed: bool,
     weights: NDArray | None = None,
+    zeros: tuple[DeviceArray | Pointer, ...] = (NULL, NULL, NULL),
 ) -> None:
-    """total ← total + A B, or + Aᵀ diag(w) B, in place."""
+    """total ← total + A B, or + Aᵀ diag(w) B, in place.
+
+    Args:
+        zeros: where without weights steps may be left out, from `matmul`.
+    """
     rows, columns = total.shape
     depth = right.shape[0]
     row, step = (1, rows) if transposed else (depth, 1)
     operands = (total, columns, left, row, step, right, 1, columns, rows, columns, depth)
     grid = tiles(rows, columns)
     if weights is None:
-        session.run("add_products", total.dtype, grid, *operands)
+        session.run("add_products", total.dtype, grid, *operands, *zeros)
     else:
         w = session.upload(weights, total.dtype)
         session.run("add_weighted_products", total.dtype, grid, *operands, w)
+
+
+def matmul(session: Session, left: DeviceArray, right: DeviceArray) -> DeviceArray:
+    """A B; of a triangular B the zero half is left out, where A is finite."""
+    (rows, depth), columns, dtype = left.shape, right.shape[1], left.dtype
+    product = session.zeros((rows, columns), dtype)
+    nonfinite = session.empty((rows,), np.int64)
+    begin, end = (session.empty((blocks(columns, TILE),), np.int64) for _ in range(2))
+    session.run("first_nonfinite", dtype, (rows,), nonfinite, left, depth)
+    session.run("nonzero_steps", dtype, begin.shape, begin, end, right, depth, columns)
+    add_products(session, product, left, right, False, zeros=(begin, end, nonfinite))
+    return product
 
 
 def cholesky(session: Session, matrix: DeviceArray) -> DeviceArray:
@@ -105,16 +132,23 @@ def solve_reversed(session: Session, target: DeviceArray, factor: DeviceArray, s
 
 
 def cancel(
-    session: Session, target: DeviceArray, first: int, end: int, factor_row: Pointer, n: int
+    session: Session,
+    target: DeviceArray,
+    first: int,
+    end: int,
+    factor_row: Pointer,
+    n: int,
+    low: int = 0,
 ) -> None:
-    """Take the columns end-1 … first, in this order, off all columns before them.
+    """Take the columns end-1 … first, in this order, off the columns `low` … first-1.
 
     Args:
-        factor_row: where the row of L that belongs to column end-1 begins. n: the length of a row.
+        factor_row: where the row of L that belongs to column end-1 has column `low`. n: the length
+            of a row.
     """
     rows, columns = target.shape
     session.run(
-        "subtract_products", target.dtype, tiles(rows, first),
-        target, columns, target.at(0, end - 1), columns, -1, factor_row, 1, -n,
-        rows, first, end - first, 0,
+        "subtract_products", target.dtype, tiles(rows, first - low),
+        target.at(0, low), columns, target.at(0, end - 1), columns, -1, factor_row, 1, -n,
+        rows, first - low, end - first, 0,
     )  # fmt: skip

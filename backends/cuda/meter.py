@@ -31,6 +31,13 @@ class DeviceMeter(Protocol):
         """Between an event of the device before and one after what `run` enqueues."""
         ...
 
+    def enqueueing(self, run: Callable[[], object]) -> float:
+        """Seconds until the last launch of `run` had returned to the host.
+
+        If that is nearly as long as the device takes, the device waits for the host.
+        """
+        ...
+
     def memory(self, run: Callable[[], Result]) -> tuple[Result, float | None]:
         """What it returns, and how many bytes of the device it needed; None if nobody can tell."""
         ...

@@ -27,12 +27,16 @@ def _words(dtype: np.dtype) -> type[np.floating]:
 class CudaOperations:
     """`operations.Operations` on a device.
 
+    Attributes:
+        meeting: whether blocks may meet inside a launch (`cuda_sic`); the bits are the same.
+
     Raises:
         WaterlevelError: from any operation, where the device has no memory left or does not answer.
             Arrays on the host are as they were.
     """
 
     name = "cuda"
+    meeting = True
 
     def __init__(self, device: Device) -> None:
         self._session = Session(device)
@@ -220,9 +224,7 @@ class CudaOperations:
     # Linear algebra ----------------------------------------------------------------------------
 
     def matmul(self, left: DeviceArray, right: DeviceArray) -> DeviceArray:
-        product = self._session.zeros((left.shape[0], right.shape[1]), left.dtype)
-        linear_algebra.add_products(self._session, product, left, right, transposed=False)
-        return product
+        return linear_algebra.matmul(self._session, left, right)
 
     def matmul_transposed(self, left: DeviceArray, right: DeviceArray) -> DeviceArray:
         product = self._session.zeros((left.shape[1], right.shape[1]), left.dtype)
@@ -278,7 +280,7 @@ class CudaOperations:
         start: int,
         stop: int,
     ) -> NDArray[np.float64]:
-        return sic(self._session, target, codes, factor, codebook, start, stop)
+        return sic(self._session, target, codes, factor, codebook, start, stop, self.meeting)
 
     def grid_error(
         self, matrix: DeviceArray, scale: NDArray, zero: NDArray[np.int32], maximum: int

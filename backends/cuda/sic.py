@@ -1,15 +1,16 @@
 """Successive interference cancellation on a device.
 
 Without gains a row never looks at another one: a panel of 32 columns is one launch in which every
-row decides and cancels for itself, and one product. WaterSIC's gain is a sum over all rows, so
-there each column is a launch (`gains.cu`): the end of a launch is where all blocks meet. A
-cooperative launch could meet inside one, but needs all blocks on the device at once, which limits
-the rows; launches do not, and follow each other without the host. No column waits for the host:
-codes that do not fit are noted on the device, row by row, and looked at when all is done.
+row decides and cancels for itself, and one product. WaterSIC's gain is a sum over all rows. Where
+the device has room for all blocks they meet inside the launch of a panel (`gain_panels.cu`): 67,584
+rows on a device with 132 multiprocessors. Beyond, each column is a launch (`gains.cu`), whose end
+is where all blocks meet. No column waits for the host: codes that do not fit are noted on the
+device, row by row, and looked at when all is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,13 +62,20 @@ def sic(
     codebook: Codebook,
     start: int,
     stop: int,
+    meeting: bool = True,
 ) -> NDArray[np.float64]:
-    """`operations.sic.sic`: overwrites target and codes, returns the gains; CodeOverflow."""
+    """`operations.sic.sic`: overwrites target and codes, returns the gains; CodeOverflow.
+
+    Args:
+        meeting: whether blocks may meet inside a launch, where the device has room for all of them.
+    """
     rows, dtype = target.shape[0], target.dtype
     notes = _Notes(session.upload(np.full(rows, -1), np.int64), session.zeros((rows,), dtype))
     gains = np.ones(stop - start)
     if isinstance(codebook, ScaledLattice) and codebook.lmmse:
-        gains = _decide_with_gains(session, target, codes, factor, codebook, start, stop, notes)
+        gains = _decide_with_gains(
+            session, target, codes, factor, codebook, start, stop, notes, meeting
+        )
     else:
         _decide_rows(session, target, codes, factor, codebook, start, stop, notes)
     notes.raise_first(session)
@@ -81,11 +89,22 @@ def _corner(factor: DeviceArray | None, end: int) -> tuple[Pointer, int, int]:
     return factor.at(end - 1, end - 1), -1, -factor.shape[1]
 
 
-def _cancel(
-    session: Session, target: DeviceArray, factor: DeviceArray | None, first: int, end: int
-) -> None:
-    if factor is not None:
-        cancel(session, target, first, end, factor.at(end - 1, 0), factor.shape[1])
+def _panels(
+    session: Session, target: DeviceArray, factor: DeviceArray | None, start: int, stop: int
+) -> Iterator[tuple[int, int]]:
+    """The panels (first, end) to be decided, the last one first; cancels each when it is.
+
+    Two panels are taken off the columns before both of them at once, which halves the times that
+    those travel between memory and multiprocessors. Each column loses its terms in the same order.
+    """
+    for low, high in descending(start, stop, 2 * PANEL):
+        for first, end in descending(low, high):
+            yield first, end
+            if factor is not None:
+                row = factor.at(end - 1, low)
+                cancel(session, target, first, end, row, factor.shape[1], low)
+        if factor is not None:
+            cancel(session, target, low, high, factor.at(high - 1, 0), factor.shape[1])
 
 
 def _decide_rows(
@@ -100,13 +119,12 @@ def _decide_rows(
 ) -> None:
     (rows, n), dtype = target.shape, target.dtype
     kernel, parameters = _parameters(session, codebook, dtype)
-    for first, end in descending(start, stop):
+    for first, end in _panels(session, target, factor, start, stop):
         session.run(
             kernel, dtype, (blocks(rows, PANEL_ROWS),),
             target.at(0, end - 1), n, -1, *_corner(factor, end), rows, end - first,
             codes.at(0, end - 1), end - 1, notes.column, notes.value, *parameters,
         )  # fmt: skip
-        _cancel(session, target, factor, first, end)
 
 
 def _parameters(
@@ -139,32 +157,34 @@ def _decide_with_gains(
     start: int,
     stop: int,
     notes: _Notes,
+    meeting: bool,
 ) -> NDArray[np.float64]:
     (rows, n), dtype = target.shape, target.dtype
     chunks = blocks(rows, CHUNK)
+    together = meeting and chunks <= CHUNK and session.has_room_for(chunks, "gain_panel", dtype)
     panel = session.empty((PANEL, rows), dtype)  # transposed: a column of the target is a row
     sums = session.empty((2, 2, chunks), dtype)
+    arrived = session.zeros((1,), np.int32)  # blocks at a meeting, one meeting a column
     spacing = session.upload(codebook.spacing, dtype)
     gains = session.zeros((n,), dtype)
     step = float(codebook.step)
-    for first, end in descending(start, stop):
+    for first, end in _panels(session, target, factor, start, stop):
         width = end - first
         session.run(
             "transpose", dtype, (tiles_of(rows, width, MOVED),),
             panel, rows, target.at(0, first), n, rows, width,
         )  # fmt: skip
-        session.run_series(
-            "gain_column", dtype, (chunks,),
-            (
-                panel.at(width - 1, 0), rows, *_corner(factor, end),
-                codes.at(0, end - 1), n, end - 1, notes.column, notes.value,
-                step, spacing, gains, sums, width,
-            ),
-            range(width + 1),
+        columns = (
+            panel.at(width - 1, 0), rows, *_corner(factor, end),
+            codes.at(0, end - 1), n, end - 1, notes.column, notes.value,
+            step, spacing, gains, sums, width,
         )  # fmt: skip
+        if together:
+            session.run("gain_panel", dtype, (chunks,), *columns, arrived, stop - end)
+        else:
+            session.run_series("gain_column", dtype, (chunks,), columns, range(width + 1))
         session.run(
             "transpose", dtype, (tiles_of(width, rows, MOVED),),
             target.at(0, first), n, panel, rows, width, rows,
         )  # fmt: skip
-        _cancel(session, target, factor, first, end)
     return session.download(gains)[start:stop].astype(np.float64)

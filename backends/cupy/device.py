@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.errors import WaterlevelError
-from ..cuda.device import Values
+from ..cuda.device import COOPERATIVE, Values
 from .compiler import cubin
 
 
 class CupyDevice:
-    """The current device of CuPy.
+    """The device that is CuPy's current one now; it stays that device whatever is current later.
 
     Attributes:
         cupy: the module.
@@ -46,7 +46,8 @@ class CupyDevice:
             count = cupy.cuda.runtime.getDeviceCount()
             if count == 0:
                 raise WaterlevelError("backend cupy needs an NVIDIA GPU, and finds none")
-            self._architecture = f"sm_{cupy.cuda.Device().compute_capability}"
+            self._device: Any = cupy.cuda.Device()
+            self._architecture = f"sm_{self._device.compute_capability}"
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise WaterlevelError(
                 f"backend cupy finds no usable GPU ({_first_line(error)}); it needs an NVIDIA GPU "
@@ -82,6 +83,14 @@ class CupyDevice:
         with self._in_one_line("a copy"):
             return buffer.get().view(dtype).reshape(shape)
 
+    def resident_blocks(self, source: str, kernel: str, dtype: np.dtype, threads: int) -> int:
+        """See `Device`."""
+        with self._in_one_line(f"kernel {kernel}"):
+            cuda, function = self.cupy.cuda, self._kernel(source, kernel, dtype).kernel.ptr
+            each = cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, 0)
+            properties = cuda.runtime.getDeviceProperties(self._device.id)
+            return int(each) * int(properties["multiProcessorCount"])
+
     def launch(
         self,
         source: str,
@@ -103,19 +112,21 @@ class CupyDevice:
             place = source, dtype.name
             if place not in self._modules:
                 path = cubin(self._nvrtc, source, dtype, self._architecture)
-                self._modules[place] = self.cupy.RawModule(path=str(path))
+                self._modules[place] = self.cupy.RawModule(
+                    path=str(path), enable_cooperative_groups=source in COOPERATIVE
+                )
             self._kernels[key] = self._modules[place].get_function(kernel)
         return self._kernels[key]
 
     @contextmanager
     def _in_one_line(self, what: str) -> Iterator[None]:
-        """In the default stream; turn what CUDA raises into one line.
+        """On this device and in its default stream; turn what CUDA raises into one line.
 
         A launch may report what an earlier one did.
         """
         cuda = self.cupy.cuda
         try:
-            with cuda.Stream.null:
+            with self._device, cuda.Stream.null:
                 yield
         except cuda.memory.OutOfMemoryError as error:
             raise WaterlevelError(_out_of_memory(what, error)) from error

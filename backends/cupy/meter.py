@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -46,6 +47,12 @@ class CupyMeter:
         stop.record()
         stop.synchronize()
         return 1e-3 * self._cupy.cuda.get_elapsed_time(start, stop)
+
+    def enqueueing(self, run: Callable[[], object]) -> float:
+        """See `DeviceMeter`."""
+        start = time.perf_counter()
+        run()
+        return self._session.enqueued - start
 
     def memory(self, run: Callable[[], Result]) -> tuple[Result, float | None]:
         """What the pool had to take from the device, which it keeps until it is asked."""

@@ -10,10 +10,12 @@ no bit: tiles and panels only say who does the work.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cache, cached_property
+from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -50,26 +52,69 @@ def types_of(dtype: DTypeLike) -> Types:
     return Types(number, number[::1], number[:, ::1])
 
 
+Blocks = int | tuple[int, ...]
+
+
+def _direct(compiled: Any) -> Callable[[Blocks, Blocks, tuple[Any, ...]], None]:
+    """Launches what Numba has compiled, without what Numba does before a launch.
+
+    That takes five times as long as the launch itself, and a column of WaterSIC has three launches.
+    """
+    (overload,) = compiled.overloads.values()
+    try:
+        core = import_module("cuda.core")
+        kernel = overload._codelibrary.get_cufunc().kernel
+        stream = core.Stream.from_handle(int(cuda.default_stream()))
+    except (ImportError, AttributeError):  # an older or newer numba-cuda keeps them elsewhere
+        return lambda blocks, threads, arguments: compiled[blocks, threads](*arguments)
+
+    def enqueue(blocks: Blocks, threads: Blocks, arguments: tuple[Any, ...]) -> None:
+        config = core.LaunchConfig(grid=blocks, block=threads)
+        core.launch(stream, config, kernel, *words_of(arguments))
+
+    return enqueue
+
+
+def words_of(arguments: tuple[Any, ...]) -> list[Any]:
+    """What the compiled kernel takes, each array in the words of Numba's own layout."""
+    words: list[Any] = []
+    for argument in arguments:
+        if isinstance(argument, int | np.generic):
+            words.append(argument)
+        else:
+            address = argument.device_ctypes_pointer.value or 0
+            words += (0, 0, argument.size, argument.dtype.itemsize, address)
+            words += (*argument.shape, *argument.strides)
+    return words
+
+
 class Kernel:
-    """A kernel that is compiled when it is launched for the first time."""
+    """A kernel that is compiled when it is launched for the first time.
+
+    Attributes:
+        enqueued: when the last launch of any kernel returned, by `time.perf_counter`.
+    """
+
+    enqueued: ClassVar[float] = 0.0
 
     def __init__(self, function: Callable[..., None], types: tuple[Any, ...]) -> None:
         self.function = function
         self.types = types
 
     @cached_property
-    def _compiled(self) -> Any:
+    def _enqueue(self) -> Callable[[Blocks, Blocks, tuple[Any, ...]], None]:
         if SIMULATED:
-            return cuda.jit(self.function)
+            simulated = cuda.jit(self.function)
+            return lambda blocks, threads, arguments: simulated[blocks, threads](*arguments)
         # Without link-time optimisation, which might fuse again what was checked.
-        return cuda.jit(numba.void(*self.types), lto=False)(self.function)
+        compiled = cuda.jit(numba.void(*self.types), lto=False)(self.function)
+        return _direct(compiled)
 
-    def __call__(
-        self, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *arguments: Any
-    ) -> None:
+    def __call__(self, blocks: Blocks, threads: Blocks, *arguments: Any) -> None:
         """Launch; a grid without blocks has nothing to do."""
         if 0 not in (blocks if isinstance(blocks, tuple) else (blocks,)):
-            self._compiled[blocks, threads](*arguments)
+            self._enqueue(blocks, threads, arguments)
+            Kernel.enqueued = time.perf_counter()
 
     def over(self, count: int, *arguments: Any) -> None:
         """Launch one thread for each of `count` elements."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from ..cuda.meter import COPIED, COPIES
 from .arithmetic import cuda
-from .launch import new
+from .launch import Kernel, new
 from .peak import subtract_in_registers
 
 Result = TypeVar("Result")
@@ -44,6 +45,12 @@ class NumbaCudaMeter:
         stop.record()
         stop.synchronize()
         return 1e-3 * start.elapsed_time(stop)
+
+    def enqueueing(self, run: Callable[[], object]) -> float:
+        """See `DeviceMeter`."""
+        start = time.perf_counter()
+        run()
+        return Kernel.enqueued - start
 
     def memory(self, run: Callable[[], Result]) -> tuple[Result, float | None]:
         """Nobody can tell: Numba keeps what is free for a while, and counts nothing."""

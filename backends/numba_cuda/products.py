@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..cuda.device import tiles_of
 from .arithmetic import arithmetic, cuda, device_function
-from .launch import FLOATS, TILE, Kernel, integer, kernel, kernels_for, types_of, upload
+from .launch import FLOATS, TILE, Kernel, integer, kernel, kernels_for, new, types_of, upload
 from .moves import zeros
 
 APART = (TILE, TILE + 1)  # else the numbers of a column would share a bank of the memory
@@ -29,9 +29,11 @@ def _chain(
     right_transposed: bool = False,
     descending: bool = False,
     lower: bool = False,
+    nonzero: bool = False,
 ) -> Kernel:
     """open_ij ← open_ij ± a_ik·b_kj for k = begin … end-1, or descending; lower: i ≥ j alone."""
     number, _, matrix = types_of(dtype)
+    places = types_of(np.int64).vector
     add, sub, mul, _, _, _ = arithmetic(dtype)
     step = sub if subtract else add
     zero = dtype(0)
@@ -40,8 +42,7 @@ def _chain(
     def at(count: int, begin: int, end: int) -> int:
         return end - 1 - count if descending else begin + count
 
-    @kernel(matrix, matrix, matrix, *[integer] * 6)
-    def chain(
+    def walk(
         open_: Any,
         left: Any,
         right: Any,
@@ -84,13 +85,43 @@ def _chain(
         if inside:
             open_[i, j] = value
 
-    return chain
+    if not nonzero:
+        return kernel(matrix, matrix, matrix, *[integer] * 6)(walk)
+    walk_steps = device_function(walk)
+
+    @kernel(matrix, matrix, matrix, *[integer] * 6, places, places, places)
+    def walk_nonzero(
+        open_: Any,
+        left: Any,
+        right: Any,
+        first_row: int,
+        end_row: int,
+        first_column: int,
+        end_column: int,
+        begin: int,
+        end: int,
+        first_step: Any,
+        end_step: Any,
+        finite: Any,
+    ) -> None:
+        """Without the steps at which all columns of the tile are zeros; `left` must be finite."""
+        across = (end_column - first_column + TILE - 1) // TILE
+        edge = first_column + cuda.blockIdx.x % across * TILE
+        if finite[0]:
+            least, most = end, begin
+            for j in range(edge, min(edge + TILE, end_column)):
+                least, most = min(least, first_step[j]), max(most, end_step[j])
+            begin, end = least, most
+        walk_steps(open_, left, right, first_row, end_row, first_column, end_column, begin, end)
+
+    return walk_nonzero
 
 
 @kernels_for(*FLOATS)
 def _kernels(dtype: Any) -> SimpleNamespace:
     _, vector, matrix = types_of(dtype)
     add, _, mul, _, _, _ = arithmetic(dtype)
+    places, zero, infinity = types_of(np.int64).vector, dtype(0), dtype(np.inf)
 
     @kernel(matrix, matrix, matrix, vector)
     def accumulate_weighted(total: Any, left: Any, right: Any, weights: Any) -> None:
@@ -103,9 +134,32 @@ def _kernels(dtype: Any) -> SimpleNamespace:
                 value = add(value, mul(weights[t], mul(left[t, i], right[t, j])))
             total[i, j] = value
 
+    @kernel(places, places, matrix)
+    def nonzero_steps(first_step: Any, end_step: Any, matrix: Any) -> None:
+        """In each column, the first row that is not zero and the one after the last."""
+        j = cuda.grid(1)
+        if j < matrix.shape[1]:
+            first, end = 0, matrix.shape[0]
+            while first < end and matrix[first, j] == zero:
+                first += 1
+            while end > first and matrix[end - 1, j] == zero:
+                end -= 1
+            first_step[j], end_step[j] = first, end
+
+    @kernel(places, matrix)
+    def all_finite(finite: Any, matrix: Any) -> None:
+        """finite[0] becomes 0 if an element is a NaN or an infinity."""
+        index = cuda.grid(1)
+        if index < matrix.size:
+            i, j = index // matrix.shape[1], index % matrix.shape[1]
+            if not abs(matrix[i, j]) < infinity:
+                cuda.atomic.min(finite, 0, 0)
+
     return SimpleNamespace(
         accumulate_weighted=accumulate_weighted,
-        add=_chain(dtype),
+        nonzero_steps=nonzero_steps,
+        all_finite=all_finite,
+        add_nonzero=_chain(dtype, nonzero=True),
         add_transposed=_chain(dtype, left_transposed=True),
         subtract_lower=_chain(dtype, subtract=True, right_transposed=True, lower=True),
         subtract_transposed=_chain(dtype, subtract=True, right_transposed=True),
@@ -119,7 +173,7 @@ def update(
     """Walks the chains of these rows and columns, in place.
 
     Args:
-        kind: "add", "add_transposed" (left is k×i), "subtract_transposed" (right is j×k),
+        kind: "add_transposed" (left is k×i), "subtract_transposed" (right is j×k),
             "subtract_lower" (the same, for i ≥ j alone) or "subtract_descending" (k descending).
     """
     if len(steps) > 0:
@@ -130,11 +184,20 @@ def update(
 
 
 def matmul(left: Any, right: Any) -> Any:
-    """A B."""
-    rows, columns = left.shape[0], right.shape[1]
-    product = zeros(rows, columns, left.dtype)
-    extents = (range(rows), range(columns), range(right.shape[0]))
-    update("add", product, left, right, *extents)
+    """A B; of a triangular B the zero half is left out, where A is finite.
+
+    Such steps add zeros to chains that begin at +0.0, which changes no bit.
+    """
+    (rows, depth), columns = left.shape, right.shape[1]
+    product, kernels = zeros(rows, columns, left.dtype), _kernels(left.dtype)
+    first_step, end_step = new(columns, np.int64), new(columns, np.int64)
+    finite = upload(np.ones(1, np.int64))
+    kernels.nonzero_steps.over(columns, first_step, end_step, right)
+    kernels.all_finite.over(left.size, finite, left)
+    kernels.add_nonzero(
+        *(tiles_of(rows, columns, TILE), (TILE, TILE), product, left, right),
+        *(0, rows, 0, columns, 0, depth, first_step, end_step, finite),
+    )
     return product
 
 

@@ -56,9 +56,8 @@ def _kernels(dtype: Any) -> SimpleNamespace:
         for i in range(y, width, GROUP):
             if x <= i:
                 block[i, x] = L[first + i, first + x]
-        cuda.syncthreads()
         for k in range(width):
-            if x == k and y == 0:
+            if x == k and y == 0:  # who loaded this element, and alone has changed it so far
                 square = block[k, k]
                 if pivot[0] < 0 and not zero < square < infinity:
                     pivot[0] = first + k
@@ -71,7 +70,7 @@ def _kernels(dtype: Any) -> SimpleNamespace:
             for i in range(k + 1 + y, width, GROUP):
                 if k < x <= i:
                     block[i, x] = sub(block[i, x], mul(block[i, k], block[x, k]))
-            cuda.syncthreads()
+        cuda.syncthreads()
         for i in range(y, width, GROUP):
             if x <= i:
                 L[first + i, first + x] = block[i, x]

@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import waterlevel.backends.numba_cuda
+
 from .cuda_machine_code import Toolkit, contracted_sections, find_toolkit
 
 ARCHITECTURE = (9, 0)
@@ -63,12 +65,17 @@ def planted(out, a, b):
     out[0] = out[0] - a[0] * b[0]
 
 
-def main() -> int:
-    from waterlevel.backends.numba_cuda import launch as launch
+def import_kernels() -> None:
+    """Every module that declares kernels, so that `FACTORIES` is complete."""
+    folder = Path(waterlevel.backends.numba_cuda.__file__).parent
+    for path in sorted(folder.glob("*.py")):
+        importlib.import_module(f"waterlevel.backends.numba_cuda.{path.stem}")
 
-    for module in ("elements", "moves", "checks", "sums", "products", "triangular", "sic", "peak"):
-        importlib.import_module(f"waterlevel.backends.numba_cuda.{module}")
-    importlib.import_module("waterlevel.backends.numba_cuda.hadamard")
+
+def main() -> int:
+    from waterlevel.backends.numba_cuda import launch
+
+    import_kernels()
     toolkit = find_toolkit()
     kernels = {
         f"{factory.__module__.rpartition('.')[2]} {name} {dtype.__name__}": (

@@ -49,6 +49,27 @@ extern "C" __global__ void row_extrema(real *low, real *high, const real *matrix
     }
 }
 
+// Where in 64 neighbouring columns (a tile of a product) the rows that are not all zeros begin and
+// end: in a triangular factor half of the steps can be left out.
+extern "C" __global__ void nonzero_steps(integer *begin, integer *end, const real *matrix,
+                                         integer rows, integer columns) {
+    constexpr int TILE = 64;
+    const integer column = static_cast<integer>(blockIdx.x) * TILE + threadIdx.x % TILE;
+    integer first = rows, last = 0;
+    if (column < columns)
+        for (integer k = threadIdx.x / TILE; k < rows; k += THREADS / TILE)
+            if (matrix[k * columns + column] != 0) {
+                first = least(first, k);
+                last = k + 1;
+            }
+    first = choose_one(first, [](integer x, integer y) { return least(x, y); });
+    last = choose_one(last, [](integer x, integer y) { return x > y ? x : y; });
+    if (threadIdx.x == 0) {
+        begin[blockIdx.x] = first;
+        end[blockIdx.x] = last;
+    }
+}
+
 struct Place {
     real value;
     integer column;

@@ -111,8 +111,7 @@ extern "C" __global__ __launch_bounds__(PANEL * PANEL) void factor_block(
     const bool mine = i < columns && j <= i;
     if (mine) block[i][j] = h[i * row_stride + j];
     for (int k = 0; k < columns; ++k) {
-        __syncthreads();
-        if (i == k && j == k) {
+        if (i == k && j == k) {  // its own element, which it alone has changed so far
             const real pivot = block[k][k];
             if (!(pivot > 0 && is_finite(pivot)) && *failed_pivot < 0) {
                 *failed_pivot = first_column + k;
@@ -126,6 +125,5 @@ extern "C" __global__ __launch_bounds__(PANEL * PANEL) void factor_block(
         if (mine && j > k)
             block[i][j] = subtract(block[i][j], multiply(block[i][k], block[j][k]));
     }
-    __syncthreads();
     if (mine) h[i * row_stride + j] = block[i][j];
 }

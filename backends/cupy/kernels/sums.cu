@@ -28,17 +28,6 @@ extern "C" __global__ __launch_bounds__(CHUNK) void grid_error(
 // one column, 16 apart, so that all folds but the last four stay in its registers.
 constexpr int WIDTH = 32, LANES = 16, HELD = CHUNK / LANES;
 
-// Recursion instead of a loop, which the compiler would not unroll in full: numbers at an index that
-// it does not know cannot stay in registers.
-template <int COUNT>
-__device__ inline void fold_held(real (&held)[HELD]) {
-    if constexpr (COUNT > 0) {
-#pragma unroll
-        for (int s = 0; s < COUNT; ++s) held[s] = add(held[s], held[s + COUNT]);
-        fold_held<COUNT / 2>(held);
-    }
-}
-
 template <typename Number>
 __device__ void fold_columns(real *sums, integer rows, integer columns, Number number) {
     __shared__ real lanes[LANES][WIDTH];

@@ -20,6 +20,19 @@ __device__ inline real fold(real mine) {
     return sum;
 }
 
+// The upper levels of a tree whose numbers lie in the registers of one thread; the sum is held[0].
+//
+// Recursion instead of a loop, which the compiler would not unroll in full: numbers at an index that
+// it does not know cannot stay in registers.
+template <int COUNT, int HELD>
+__device__ inline void fold_held(real (&held)[HELD]) {
+    if constexpr (COUNT > 0) {
+#pragma unroll
+        for (int s = 0; s < COUNT; ++s) held[s] = add(held[s], held[s + COUNT]);
+        fold_held<COUNT / 2>(held);
+    }
+}
+
 // The sum of number(0) … number(count - 1), count ≤ 512³: chunks, chunks of their sums, and so on.
 template <typename Number>
 __device__ real tree_sum(integer count, Number number) {

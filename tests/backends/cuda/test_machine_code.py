@@ -23,6 +23,7 @@ from ...helpers.cuda_machine_code import (
 )
 
 TOOLKIT = find_toolkit()
+TOGETHER = {"products": 2}  # blocks that a multiprocessor must have room for
 needs_toolkit = pytest.mark.skipif(
     TOOLKIT is None,
     reason="nvcc and ptxas are missing: machine code of the CUDA kernels is not inspected "
@@ -45,9 +46,11 @@ def test_large_blocks_are_promised_to_the_compiler():
             name: int(value) for name, value in re.findall(r"(\w+) = (\d+)[,;]", headers + text)
         }
         for kernel, block in kernels.items():
-            bound = re.search(rf"__launch_bounds__\(([\w *]+)\) void {kernel}\(", text)
+            bound = re.search(rf"__launch_bounds__\(([\w *]+)(?:, (\d))?\) void {kernel}\(", text)
             threads = None if bound is None else eval(bound[1], {}, constants)
-            assert threads == (np.prod(block) if np.prod(block) > 256 else None), kernel
+            needed = np.prod(block) > 256 or source in TOGETHER
+            assert threads == (np.prod(block) if needed else None), kernel
+            assert (bound and bound[2]) == (str(TOGETHER[source]) if source in TOGETHER else None)
 
 
 @needs_toolkit
@@ -65,20 +68,22 @@ def test_no_contraction(source, dtype, tmp_path):
     used = registers(TOOLKIT, path, tmp_path)
     assert used.keys() == SOURCES[source].keys()
     for kernel, block in SOURCES[source].items():
-        assert fits_in_registers(used[kernel], np.prod(block)), (kernel, used[kernel], block)
+        together = blocks_together(used[kernel], np.prod(block))
+        assert together >= TOGETHER.get(source, 1), (kernel, used[kernel], block)
 
 
-def fits_in_registers(each, threads):
-    """A block has 65536 registers at most; a warp of 32 threads takes them in portions of 256."""
+def blocks_together(each, threads):
+    """A multiprocessor has 65536 registers; a warp of 32 threads takes them in portions of 256."""
     warps = -(-int(threads) // 32)
-    return warps * (-(-each * 32 // 256) * 256) <= 65536
+    return 65536 // (warps * (-(-each * 32 // 256) * 256))
 
 
 def test_too_many_registers_are_seen():
-    assert fits_in_registers(64, 1024)
-    assert not fits_in_registers(65, 1024)
-    assert fits_in_registers(255, 256)
-    assert not fits_in_registers(129, 512)
+    assert blocks_together(64, 1024) == 1
+    assert blocks_together(65, 1024) == 0
+    assert blocks_together(255, 256) == 1
+    assert blocks_together(128, 256) == 2
+    assert blocks_together(129, 512) == 0
 
 
 @needs_toolkit

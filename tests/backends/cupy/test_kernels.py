@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -19,6 +21,7 @@ from waterlevel.reference.grids.codebooks import (
 from waterlevel.reference.grids.float_formats import FORMATS
 from waterlevel.reference.operations.numpy_operations import NUMPY
 
+from ...helpers import cuda_emulator
 from ...helpers.codebooks import KINDS, codebooks
 from ...helpers.cuda_emulator import CpuDevice, compile_kernels, fits_any_device, operations_on_cpu
 from ...helpers.inputs import (
@@ -170,11 +173,32 @@ def test_sic(compare, which, rows, n, flavour, with_factor, key, dtype):
 
 
 @every_dtype
-def test_gains_over_several_chunks_of_rows(compare, dtype):
+def test_gains_over_several_chunks_of_rows(compare, cuda, dtype):
     L = lower(5, 34, dtype)
     for rows in (512, 513, 1100):
         codebook, _ = codebooks(7, rows, np.diag(L))["scaled"]
         cancel(compare, bell(6, (rows, 34), dtype), L, codebook, 0, 34)
+        with column_by_column(cuda[0]):
+            cancel(compare, bell(6, (rows, 34), dtype), L, codebook, 0, 34)
+
+
+def test_blocks_meet_where_all_have_room_and_nowhere_else(cuda):
+    operations, device = cuda
+    codebook = ScaledLattice(0.5, np.ones(3), lmmse=True)
+    for chunks, kernel in ((device.resident, "gain_panel"), (device.resident + 1, "gain_column")):
+        used, rows = len(device.launched), 512 * chunks
+        target, codes = (operations.zeros(rows, 3, dtype) for dtype in (np.float64, np.int32))
+        operations.sic(target, codes, None, codebook, 0, 3)
+        assert {name for source, name, _ in device.launched[used:] if "gain" in source} == {kernel}
+
+
+def test_blocks_that_would_wait_for_ever_are_told(cuda, monkeypatch):
+    """A launch that is not cooperative: the second block begins when the first has ended."""
+    monkeypatch.setattr(cuda_emulator, "COOPERATIVE", frozenset())
+    operations, _ = cuda
+    target, codes = (operations.zeros(600, 3, dtype) for dtype in (np.float64, np.int32))
+    with pytest.raises(AssertionError, match="gain_panel: blocks wait for each other for ever"):
+        operations.sic(target, codes, None, ScaledLattice(0.5, np.ones(3), lmmse=True), 0, 3)
 
 
 @every_dtype
@@ -341,6 +365,8 @@ def test_every_kernel_runs_in_both_dtypes(cuda):
     used = len(device.launched)
     for dtype in FLOATS:
         every_operation(operations, dtype)
+        with column_by_column(operations):
+            every_operation(operations, dtype)
         subtract_in_registers(Session(device), dtype, 1, 1)
     expected = {
         (source, kernel, np.dtype(dtype).name)
@@ -349,6 +375,14 @@ def test_every_kernel_runs_in_both_dtypes(cuda):
         for dtype in (FLOATS if source != "histogram" else FLOATS[:1])
     }
     assert set(device.launched[used:]) == expected
+
+
+@contextmanager
+def column_by_column(operations):
+    """Cancels with a launch for each column, as where the device has no room for all blocks."""
+    operations.meeting = False
+    yield
+    operations.meeting = True
 
 
 def every_operation(operations, dtype):

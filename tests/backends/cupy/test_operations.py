@@ -10,12 +10,13 @@ import ast
 import inspect
 import sys
 import types
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from waterlevel import backends
-from waterlevel.backends.cuda.device import DeviceArray
+from waterlevel.backends.cuda.device import COOPERATIVE, DeviceArray
 from waterlevel.backends.cuda.operations import CudaOperations
 from waterlevel.backends.cupy import compiler as cuda_compiler, device as cupy_device
 from waterlevel.backends.cupy.operations import check_bits
@@ -149,6 +150,9 @@ class Recorder:
     def upload(self, array):
         return None, 0
 
+    def resident_blocks(self, source, kernel, dtype, threads):
+        return 0
+
     def download(self, buffer, shape, dtype):
         return np.full(shape, -1 if dtype == np.int64 else 0, dtype)  # -1: nothing went wrong
 
@@ -200,6 +204,19 @@ class FakeStream:
         self.enqueued.clear()
 
 
+class FakeGpu:
+    """The current device; what is entered is on the list."""
+
+    entered: ClassVar[list[int]] = []
+    compute_capability, id = "90", 0
+
+    def __enter__(self):
+        self.entered.append(self.id)
+
+    def __exit__(self, *reason):
+        self.entered.pop()
+
+
 class FakeArray:
     """What `cupy.empty(size, uint8)` is, in the memory of a `CpuDevice`.
 
@@ -248,25 +265,33 @@ class FakeCupy(types.ModuleType):
         self.cuda = types.ModuleType("cupy.cuda")
         self.cuda.nvrtc = nvrtc
         self.cuda.runtime = types.SimpleNamespace(
-            getDeviceCount=lambda: 1, CUDARuntimeError=runtime_error
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda number: {"multiProcessorCount": 3},
+            CUDARuntimeError=runtime_error,
         )
-        self.cuda.driver = types.SimpleNamespace(CUDADriverError=driver_error)
+        self.cuda.driver = types.SimpleNamespace(
+            CUDADriverError=driver_error,
+            occupancyMaxActiveBlocksPerMultiprocessor=lambda function, threads, shared: 1,
+        )
         self.cuda.memory = types.SimpleNamespace(OutOfMemoryError=out_of_memory)
-        self.cuda.Device = lambda: types.SimpleNamespace(compute_capability="90")
+        self.cuda.Device = FakeGpu
         stream = FakeStream()
         self.cuda.Stream = types.SimpleNamespace(null=stream)
         self.empty = lambda size, dtype: FakeArray(device, stream, size)
         self.zeros = lambda size, dtype: FakeArray(device, stream, size, clear=True)
 
-    def RawModule(self, path):
+    def RawModule(self, path, enable_cooperative_groups):
         source, dtype, *_ = path.rpartition("/")[2].split("-")
         assert cuda_compiler.Path(path).read_text() == f"{source}.cu"
+        assert enable_cooperative_groups == (source in COOPERATIVE)
 
         def get_function(kernel):
             def enqueue(grid, block, arguments):
                 assert self.cuda.Stream.null.entered
+                assert FakeGpu.entered == [0]
                 self._device.launch(source, kernel, np.dtype(dtype), grid, block, [arguments])
 
+            enqueue.kernel = types.SimpleNamespace(ptr=1)
             return enqueue
 
         return types.SimpleNamespace(get_function=get_function)
@@ -301,15 +326,15 @@ def test_the_backend_by_its_name(cupy):
 
 def test_kernels_are_compiled_exactly_and_once(cupy):
     backends.get("cupy")
-    assert {program for program, _ in cupy.compiled} == {"products.cu"}
-    assert len(cupy.compiled) == 2  # float64 and float32
+    assert {program for program, _ in cupy.compiled} == {"checks.cu", "products.cu"}
+    assert len(cupy.compiled) == 4  # float64 and float32
     for _, options in cupy.compiled:
         assert {"--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"} <= set(
             options
         )
         assert "--gpu-architecture=sm_90" in options
     backends.get("cupy")
-    assert len(cupy.compiled) == 2  # the second time they lie in the cache
+    assert len(cupy.compiled) == 4  # the second time they lie in the cache
 
 
 def test_nothing_is_computed_by_cupy():
@@ -356,7 +381,7 @@ def test_a_refusal_of_the_compiler(cupy):
         raise cupy.cuda.nvrtc.NVRTCError("NVRTC_ERROR_COMPILATION")
 
     cupy.cuda.nvrtc.compileProgram = refuse
-    assert "NVRTC cannot compile products.cu" in refusal()
+    assert "NVRTC cannot compile checks.cu" in refusal()
     assert "a word and another" in refusal()
 
 

@@ -1,7 +1,7 @@
 """The backend numba-cuda in Numba's simulator gives the bits of the oracle, operation by operation.
 
 The simulator shows what the kernels compute and in which order, not what a GPU's compiler makes of
-them: that is `test_numba_cuda_ptx`.
+them: that is `test_numba_cuda.test_ptx`.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def test_grids_fit_every_device(monkeypatch):
         SimpleNamespace(shape=shape, dtype=np.dtype(np.float32))
         for shape in ((len(rows), len(n)), (-(-len(rows) // 512), len(n)))
     )
-    numba_cuda_products.update("add", matrix, matrix, matrix, rows, n, n)
+    numba_cuda_products.update("subtract_lower", matrix, matrix, matrix, rows, n, n)
     numba_cuda_products.update("subtract_descending", matrix, matrix, matrix, rows, n, n)
     monkeypatch.setattr(numba_cuda_products, "upload", lambda array: array)
     numba_cuda_products.accumulate(matrix, matrix, matrix, np.ones(2))

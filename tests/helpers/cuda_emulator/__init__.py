@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import waterlevel.backends
-from waterlevel.backends.cuda.device import SOURCES
+from waterlevel.backends.cuda.device import COOPERATIVE, SOURCES
 from waterlevel.backends.cuda.operations import CudaOperations
 
 HERE = Path(__file__).parent
@@ -42,11 +42,16 @@ def kernel_names(path: Path) -> list[str]:
 
 
 def program(sources: list[Path], headers: list[Path]) -> str:
-    """All kernels as one C++ program, each file in a namespace of its own."""
-    lines = [f'#include "{path}"' for path in (HERE / "cuda_on_cpu.h", *headers)]
+    """All kernels as one C++ program, each file in a namespace of its own.
+
+    Nothing in them is seen from outside, so that all shared memory may lie in one section.
+    """
+    lines = [f'#include "{HERE / "cuda_on_cpu.h"}"', "namespace {"]
+    lines += [*(f'#include "{path}"' for path in headers), "}"]
     for path in sources:
-        offers = [f"OFFER({name})" for name in kernel_names(path)]
-        lines += [f"namespace {path.stem} {{", f'#include "{path}"', *offers, "}"]
+        kernels = kernel_names(path)
+        lines += [f"namespace {path.stem} {{ namespace {{", f'#include "{path}"', "}"]
+        lines += [*(f"OFFER({name})" for name in kernels), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -57,28 +62,43 @@ def compile_kernels(folder: Path, sources: list[Path]) -> dict[str, ctypes.CDLL]
         pytest.skip("g++ is missing: the CUDA kernels are not run on a CPU")
     source = folder / "kernels.cpp"
     source.write_text(program(sources, sorted(KERNELS.glob("*.cuh"))), "utf-8")
-    running = {}
-    for dtype, defines in DTYPES.items():
-        target = folder / f"{dtype}.so"
-        command = [compiler, *OPTIONS.split(), *defines, str(source), "-o", str(target)]
-        running[dtype] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True), target
-    libraries = {}
-    for dtype, (process, target) in running.items():
-        _, complaint = process.communicate()
-        assert process.returncode == 0, complaint
-        libraries[dtype] = ctypes.CDLL(str(target))
-    return libraries
+    commands = {
+        folder / f"{dtype}.so": [compiler, *OPTIONS.split(), *defines, str(source)]
+        for dtype, defines in DTYPES.items()
+    }
+    return dict(zip(DTYPES, build(commands), strict=True))
+
+
+def build(commands: dict[Path, list[str]]) -> list[ctypes.CDLL]:
+    """The libraries that these commands make, all at the same time."""
+    running = [
+        subprocess.Popen([*command, "-o", str(target)], stderr=subprocess.PIPE, text=True)
+        for target, command in commands.items()
+    ]
+    for process in running:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    return [ctypes.CDLL(str(target)) for target in commands]
+
+
+def complaint(library: ctypes.CDLL) -> str:
+    """Why its last launch failed."""
+    library.complaint.restype = ctypes.c_char_p
+    return library.complaint().decode()
 
 
 class CpuDevice:
-    """`cuda_device.Device` on the libraries of `compile_kernels`.
+    """`backends.cuda.device.Device` on the libraries of `compile_kernels`.
 
     Attributes:
         libraries: for each float dtype.
         launched: the kernels that have run, as (source, kernel, dtype).
         waits: how often the host has waited for the device, by the number of launches until then.
         held: bytes in buffers, now; peak: at most.
+        resident: how many blocks may be on it together.
     """
+
+    resident = 16
 
     def __init__(self, libraries: dict[str, ctypes.CDLL]) -> None:
         self.libraries = libraries
@@ -104,13 +124,16 @@ class CpuDevice:
         self.waits.append(len(self.launched))
         return buffer.content.view(dtype).reshape(shape).copy()
 
+    def resident_blocks(self, source, kernel, dtype, threads) -> int:
+        return self.resident
+
     def launch(self, source, kernel, dtype, grid, block, series) -> None:
         for arguments in series:
             self._launch_once(source, kernel, dtype, grid, block, arguments)
 
     def _launch_once(self, source, kernel, dtype, grid, block, arguments) -> None:
         assert fits_any_device(grid, block), f"{kernel}: no device has {grid} blocks of {block}"
-        library = self.libraries[dtype.name]
+        library, together = self.libraries[dtype.name], source in COOPERATIVE
         sizes = (ctypes.c_int * 64)()
         count = getattr(library, f"describe_{kernel}")(sizes)
         given = [argument.dtype.itemsize for argument in arguments]
@@ -118,11 +141,17 @@ class CpuDevice:
         cells = [np.array(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * count)(*(cell.ctypes.data for cell in cells))
         shape = [(ctypes.c_uint * 3)(*(*part, 1, 1)[:3]) for part in (grid, block)]
-        getattr(library, f"launch_{kernel}")(*shape, pointers, len(self.launched) % 2)
+        self.before_launch(library)
+        launch, turn = getattr(library, f"launch_{kernel}"), len(self.launched) % 2
+        failed = launch(*shape, pointers, turn, together)
+        assert not failed, f"{kernel}: {complaint(library)}"
         self.launched.append((source, kernel, dtype.name))
         for memory in self._buffers.values():
             guards = np.concatenate([memory[:GUARD], memory[-GUARD:]])
             assert (guards == POISON).all(), f"{kernel} wrote outside a buffer"
+
+    def before_launch(self, library: ctypes.CDLL) -> None:
+        """For a device that has to know more."""
 
     @property
     def held(self) -> int:
