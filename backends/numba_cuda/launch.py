@@ -11,6 +11,7 @@ no bit: tiles and panels only say who does the work.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from functools import cache, cached_property
 from importlib import import_module
@@ -59,13 +60,15 @@ def _direct(compiled: Any) -> Callable[[Blocks, Blocks, tuple[Any, ...]], None]:
     """Launches what Numba has compiled, without what Numba does before a launch.
 
     That takes five times as long as the launch itself, and a column of WaterSIC has three launches.
+    Where cuda.core is not to be reached, Numba launches, which is told once: the same bits, later.
     """
     (overload,) = compiled.overloads.values()
     try:
         core = import_module("cuda.core")
         kernel = overload._codelibrary.get_cufunc().kernel
         stream = core.Stream.from_handle(int(cuda.default_stream()))
-    except (ImportError, AttributeError):  # an older or newer numba-cuda keeps them elsewhere
+    except (ImportError, AttributeError) as missing:  # another numba-cuda keeps them elsewhere
+        warn_of_slow_launches(str(missing).partition("\n")[0])
         return lambda blocks, threads, arguments: compiled[blocks, threads](*arguments)
 
     def enqueue(blocks: Blocks, threads: Blocks, arguments: tuple[Any, ...]) -> None:
@@ -73,6 +76,17 @@ def _direct(compiled: Any) -> Callable[[Blocks, Blocks, tuple[Any, ...]], None]:
         core.launch(stream, config, kernel, *words_of(arguments))
 
     return enqueue
+
+
+@cache
+def warn_of_slow_launches(reason: str) -> None:
+    """One line of warning, once for each reason."""
+    warnings.warn(
+        f"backend numba-cuda launches its kernels through Numba, some 70 µs each in place of 10, "
+        f"because cuda.core cannot be used with this numba-cuda ({reason}); no bit depends on it",
+        RuntimeWarning,
+        stacklevel=1,
+    )
 
 
 def words_of(arguments: tuple[Any, ...]) -> list[Any]:

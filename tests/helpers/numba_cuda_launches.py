@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 
 import numpy as np
 
@@ -30,6 +31,28 @@ def told(run) -> str:
     except WaterlevelError as error:
         return str(error)
     return "no error"
+
+
+def without_cuda_core(launch) -> dict[str, object]:
+    """What is told where cuda.core cannot be imported."""
+    kernels = [
+        launch.Kernel(kernel.function, kernel.types)
+        for factory, dtypes in launch.FACTORIES
+        if np.float64 in dtypes
+        for name, kernel in vars(factory(np.float64)).items()
+        if name in ("combine", "transpose")
+    ]
+    known, sys.modules["cuda.core"] = sys.modules["cuda.core"], None  # its import fails
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            enqueuing = [kernel._enqueue for kernel in kernels]
+    finally:
+        sys.modules["cuda.core"] = known
+    return {
+        "compiled without cuda.core": len(enqueuing),
+        "warnings": [str(warning.message) for warning in caught],
+    }
 
 
 def main() -> int:
@@ -64,6 +87,7 @@ def main() -> int:
         "never": never,
         "memory": told(lambda: backend.zeros(2**20, 2**20, np.float64)),
     }
+    found |= without_cuda_core(numba_cuda_launch)
     for name, error in {"lost": "719", "full": "2"}.items():
         os.environ["LAUNCHES_FAIL"] = error
         found[name] = told(lambda: backend.matmul(matrix, backend.transpose(matrix)))

@@ -55,6 +55,14 @@ def test_every_kernel_can_be_launched_with_what_it_is_given(found):
     assert found["launched"] >= 80
 
 
+def test_launches_by_numba_are_told_once(found):
+    assert found["compiled without cuda.core"] > 1
+    (line,) = found["warnings"]
+    assert line.startswith("backend numba-cuda launches its kernels through Numba")
+    assert "cuda.core" in line.partition("(")[2]
+    assert "\n" not in line
+
+
 def test_copies_go_there_and_back(found):
     assert found["there and back"] == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 
