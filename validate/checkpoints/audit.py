@@ -1,30 +1,28 @@
 """What is a quantised model worth, layer by layer, and what went wrong in it?
 
 Each quantised weight is read, dequantised and compared with the same weight before quantisation,
-one at a time. With the moments Σ of a layer's inputs there is more to say: the distortion
-D = tr((Ŵ-W) Σ (Ŵ-W)ᵀ)/(a·n), the rate that reverse waterfilling needs for it, and the gap of the
-codes' entropy above that.
+one at a time. With the moments Σ of a layer's inputs there is more to say: distortion, limit, gap,
+which GPTQ made the codes, and what other methods reach (`under_covariance`, `gptq_deviations`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.errors import BadInput
-from ...reference.limits.gaussian_limit import covariance_eigenvalues, rate_limit
-from ...reference.operations.numpy_operations import NUMPY
-from ..layers.layer_files import covariance_of, read_layer
+from ...reference.operations import Operations
 from .findings import Finding, entropy, examine, relative_error, scale_rule
 from .gguf_file import GgufReader
+from .gptq_deviations import made_by
 from .reading import Checkpoint
 from .tensor_files import times
+from .under_covariance import Moments, distortion_and_limit, no_moments, reached_by_methods
 
 SMALLEST = 64 * 64
 AWQ_REMARK = (
@@ -39,6 +37,8 @@ class LayerRow:
     Attributes:
         bits_per_weight: everything stored. entropy: of the codes, bits per weight.
         relative_error: |Ŵ - W|²/|W|². distortion, limit, gap: under Σ, bits per weight.
+        made_by: the form of GPTQ that reproduces the codes, or "".
+        reached: distortion of other methods at bits_per_weight.
     """
 
     name: str
@@ -51,6 +51,8 @@ class LayerRow:
     distortion: float | None = None
     limit: float | None = None
     gap: float | None = None
+    made_by: str = ""
+    reached: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,17 @@ class Audit:
 def audit(
     quantized: Checkpoint,
     original: Checkpoint,
-    moments: Path | None = None,
+    backend: Operations,
+    moments: Moments = no_moments,
+    oracle: bool = False,
     progress: Callable[[str], object] = lambda name: None,
 ) -> Audit:
     """Compare a quantised model with the original.
 
     Args:
-        moments: a directory of layer files `NAME.safetensors`, NAME that of the weight; layers
-            without one go without distortion. progress: called with each name.
+        moments: gives Σ of the inputs of a weight, by its name, or None.
+        oracle: whether RTN, GPTQ and WaterSIC are run where Σ is known.
+        progress: called with each name.
 
     Raises:
         BadInput, OSError: a file that cannot be read. The original is itself quantised, or the
@@ -113,16 +118,26 @@ def audit(
         if before is None:
             findings.append(Finding("not in the original", name, "there is no such weight"))
             continue
-        row, found = _audit_weight(quantized, name, before, moments)
+        row, found = _audit_weight(quantized, name, before)
         findings += found
-        if row is not None:
-            rows.append(row)
+        if row is None:
+            continue
+        covariance = moments(name)
+        if covariance is not None:
+            clean = not found
+            row, found = _under(row, quantized, before, covariance, backend, clean)
+            findings += found
+            if oracle:
+                rate = row.bits_per_weight
+                reached = reached_by_methods(name, before, covariance, rate, backend)
+                row = replace(row, reached=reached)
+        rows.append(row)
     remarks = [*quantized.remarks, *([AWQ_REMARK] if quantized.format.startswith("awq") else [])]
     return Audit(quantized.format, rows, findings, remarks)
 
 
 def _audit_weight(
-    quantized: Checkpoint, name: str, before: NDArray, moments: Path | None
+    quantized: Checkpoint, name: str, before: NDArray
 ) -> tuple[LayerRow | None, list[Finding]]:
     if isinstance(quantized.reader, GgufReader):
         weight, dequantized = None, quantized.dequantized(name)
@@ -134,34 +149,38 @@ def _audit_weight(
         turned = dequantized.shape == before.shape[::-1]
         return None, [Finding("transposed" if turned else "wrong shape", name, evidence)]
     error = relative_error(dequantized, before)
-    under_moments = _under_moments(name, dequantized, before, moments)
     if weight is None:
         assert isinstance(quantized.reader, GgufReader)
         stored = quantized.reader.bits_stored(name) / dequantized.size
         kind = f"gguf {quantized.reader.type_of(name)}"
-        return LayerRow(name, kind, before.size, stored, None, error, "", **under_moments), []
-    bits = entropy(weight.codes)
-    if under_moments:
-        under_moments["gap"] = bits - under_moments["limit"]
-    stored, rule = weight.bits_per_weight, scale_rule(weight, before)
-    row = LayerRow(name, weight.format, before.size, stored, bits, error, rule, **under_moments)
+        return LayerRow(name, kind, before.size, stored, None, error, ""), []
+    bits, stored, rule = entropy(weight.codes), weight.bits_per_weight, scale_rule(weight, before)
+    row = LayerRow(name, weight.format, before.size, stored, bits, error, rule)
     return row, list(examine(weight, before))
 
 
-def _under_moments(
-    name: str, dequantized: NDArray, before: NDArray, moments: Path | None
-) -> dict[str, float]:
-    path = None if moments is None else moments / f"{Path(name).name}.safetensors"
-    if path is None or not path.exists():
-        return {}
-    covariance = covariance_of(read_layer(path), NUMPY, np.float64)
+def _under(
+    row: LayerRow,
+    quantized: Checkpoint,
+    before: NDArray,
+    covariance: NDArray[np.float64],
+    backend: Operations,
+    clean: bool,
+) -> tuple[LayerRow, list[Finding]]:
+    """The row with what Σ adds; what made the codes is asked of a weight without findings."""
     if len(covariance) != before.shape[1]:
-        raise BadInput(f"{path}: Σ has {len(covariance)} columns, but {name} has {before.shape[1]}")
-    difference = dequantized.astype(np.float64) - before
-    distortion = float(np.einsum("ij,ij->", difference @ covariance, difference)) / before.size
-    square = float(np.mean(before.astype(np.float64) ** 2))
-    limit = rate_limit(covariance_eigenvalues(covariance), square, distortion)
-    return {"distortion": distortion, "limit": limit}
+        raise BadInput(
+            f"{row.name} has {before.shape[1]} columns, but the Σ given for it {len(covariance)}"
+        )
+    distortion, limit = distortion_and_limit(quantized.dequantized(row.name), before, covariance)
+    gap = None if row.entropy is None else row.entropy - limit
+    row = replace(row, distortion=distortion, limit=limit, gap=gap)
+    if isinstance(quantized.reader, GgufReader) or not clean:
+        return row, []
+    settings = quantized.configuration.get("quantization_config") or {}
+    weight = quantized.weight(row.name)
+    form, finding = made_by(weight, before, covariance, settings, backend)
+    return replace(row, made_by=form), [] if finding is None else [finding]
 
 
 def _original(original: Checkpoint, name: str) -> NDArray | None:

@@ -9,6 +9,9 @@
 | `mxfp4-pack-quantized` | the same with E8M0 scales in U8 |
 
 A scale serves the tensor, a row (channel), a group of columns, or a block of rows and columns.
+`weight_g_idx` gives the group of each column after activation order; earlier versions of the package
+wrote it, 0.20 does not. -1 everywhere in it means that it was never filled.
+
 Which group of the configuration a module belongs to is told by its name; class names such as
 "Linear" take every other module that has quantised tensors.
 """  # noqa: E501
@@ -74,6 +77,7 @@ class CompressedTensorsReader:
         nvidia = form == "nvfp4-pack-quantized"
         whole = self._global_scale(f"{stem}.weight_global_scale") if nvidia else None
         scale, group, dtype = self._scale(stem, form, arguments, codes.shape, whole)
+        group = self._own_group(f"{stem}.weight_g_idx", group, scale.shape[1])
         zero = self._zero(stem, form, bits, arguments, scale.shape, codes.shape)
         kinds = ("packed", "scale", "shape", "zero_point", "g_idx", "global_scale")
         stored = [f"{stem}.weight", *(f"{stem}.weight_{kind}" for kind in kinds)]
@@ -166,6 +170,23 @@ class CompressedTensorsReader:
             scale = scale / np.float32(global_scale)
         scale = np.ascontiguousarray(np.broadcast_to(scale, (rows, groups)))
         return scale, even_groups(columns, size), files.entry(name).dtype
+
+    def _own_group(self, name: str, group: NDArray[np.int32], groups: int) -> NDArray[np.int32]:
+        """`group`, or what the file says in its place: as many columns in each group as before."""
+        if name not in self.files:
+            return group
+        self.files.expect(name, ("I32", "I64"), group.shape)
+        own = self.files.read(name)
+        if (own == -1).all():
+            return group
+        inside = own[(own >= 0) & (own < groups)]
+        sizes = np.bincount(inside.astype(np.int64), minlength=groups)
+        expected = np.bincount(group, minlength=groups)
+        if len(inside) < len(own) or (sizes != expected).any():
+            raise self.files.refusal(
+                name, f"does not give each of {groups} groups {expected[0]} columns"
+            )
+        return own.astype(np.int32)
 
     def _global_scale(self, name: str) -> float:
         have = self.files.entry(name).shape

@@ -45,6 +45,9 @@ class GgufReader:
         ) as error:
             raise BadInput(f"{path}: not a whole GGUF file of {size} bytes ({error})") from None
         self.tensors: dict[str, Any] = {tensor.name: tensor for tensor in reader.tensors}
+        for name in self.tensors:
+            if not name.isprintable():
+                raise BadInput(f"{path}: tensor name {name!r} cannot be printed")
 
     def names(self) -> list[str]:
         """The tensors that are quantised."""

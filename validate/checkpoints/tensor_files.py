@@ -185,6 +185,8 @@ def read_header(path: Path) -> dict[str, Entry]:
     for name, entry in header.items():
         if name == "__metadata__":
             continue
+        if not name.isprintable():
+            raise BadInput(f"{path}: tensor name {name!r} cannot be printed")
         if entry["dtype"] not in RAW:
             raise BadInput(f"{path}: tensor {name} has dtype {entry['dtype']}, which is not known")
         first, end = entry["data_offsets"]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..checkpoints.audit import Audit, audit
+from ..checkpoints.audit import audit
+from ..checkpoints.audit_report import page, text
 from ..checkpoints.reading import open_checkpoint
+from ..checkpoints.under_covariance import moments_in, no_moments
 from ..layers.layer_files import to_json
-from ..support.console import number, table
+from ..support.backend_choice import add_backend_argument, choose_backend
+from ..support.console import BadUsage
+from ..support.progress import Progress
 from ..support.whole_files import write_whole
 
 EXAMPLES = """\
 examples:
   waterlevel model audit Llama-GPTQ --against Llama
-  waterlevel model audit Llama-GPTQ --against Llama --json audit.json
+  waterlevel model audit Llama-GPTQ --against Llama --moments layers --oracle --html audit.html
 
 Exit code 0: nothing found; 1: something found; 2: a file that cannot be read."""
-HEADERS = ("layer", "format", "bits/weight", "entropy", "error", "rule", "D", "limit", "gap")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,44 +31,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", type=Path, required=True, metavar="ORIGINAL", help="before quantisation"
     )
     parser.add_argument(
-        "--moments", type=Path, metavar="DIR", help="layer files with Σ, NAME-OF-WEIGHT.safetensors"
+        "--moments",
+        type=Path,
+        metavar="DIR",
+        help="layer files with Σ, NAME-OF-WEIGHT.safetensors: distortion, limit, gap, and which "
+        "GPTQ made the codes",
     )
+    parser.add_argument(
+        "--oracle",
+        action="store_true",
+        help="what RTN, GPTQ and WaterSIC reach at the same bits per weight; needs --moments",
+    )
+    add_backend_argument(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="the audit as JSON, in a file")
+    parser.add_argument("--html", type=Path, metavar="F", help="the audit as one file of HTML")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table and the findings; exit code 1 if there are any."""
-    found = audit(
-        open_checkpoint(arguments.quantized),
-        open_checkpoint(arguments.against),
-        arguments.moments,
-    )
+    if arguments.oracle and arguments.moments is None:
+        raise BadUsage("waterlevel model audit", "--oracle needs --moments")
+    moments = no_moments if arguments.moments is None else moments_in(arguments.moments)
+    quantized = open_checkpoint(arguments.quantized)
+    original = open_checkpoint(arguments.against)
+    backend = choose_backend(arguments.backend).backend
+    with Progress("model audit") as progress:
+        found = audit(quantized, original, backend, moments, arguments.oracle, progress.stage)
     if arguments.json is not None:
         write_whole(arguments.json, (to_json(found.to_dict(), indent=2) + "\n").encode())
+    if arguments.html is not None:
+        write_whole(arguments.html, page(found, f"Audit of {quantized.path.name}").encode())
     print(text(found))
     return 0 if found.ok else 1
-
-
-def text(found: Audit) -> str:
-    """The audit for a terminal."""
-    rows = [
-        (
-            row.name,
-            row.format,
-            number(row.bits_per_weight),
-            number(row.entropy),
-            number(row.relative_error),
-            row.scale_rule,
-            number(row.distortion),
-            number(row.limit),
-            number(row.gap),
-        )
-        for row in found.rows
-    ]
-    total = (
-        "all", found.format, number(found.total("bits_per_weight")), "",
-        number(found.total("relative_error")), "", "", "", "",
-    )  # fmt: skip
-    lines = [table([*rows, total], HEADERS), "", *found.remarks]
-    lines += [f"{item.name}: {item.where}: {item.evidence}" for item in found.findings]
-    return "\n".join([*lines, "" if found.findings else "nothing found"]).rstrip()

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from waterlevel.reference import NUMPY
+from waterlevel.reference.errors import BadInput
 from waterlevel.reference.methods.gptq import gptq
 from waterlevel.reference.methods.rtn import rtn
 from waterlevel.validate.checkpoints.audit import audit
@@ -15,6 +17,7 @@ from waterlevel.validate.checkpoints.elements import ELEMENTS
 from waterlevel.validate.checkpoints.findings import entropy, scale_rule
 from waterlevel.validate.checkpoints.reading import open_checkpoint
 from waterlevel.validate.checkpoints.tensor_files import TensorFiles
+from waterlevel.validate.checkpoints.under_covariance import moments_in
 from waterlevel.validate.checkpoints.writing import write_checkpoint
 from waterlevel.validate.cli.main import main
 
@@ -83,7 +86,7 @@ def findings(tmp_path, source, weight, form="gptq", change=None, both=True, **se
         config = json.loads((directory / "config.json").read_text())
         config["quantization_config"] |= settings.pop("quantization", {})
         directory = stored(tmp_path / "changed", tensors, config | settings)
-    found = audit(open_checkpoint(directory), open_checkpoint(source))
+    found = audit(open_checkpoint(directory), open_checkpoint(source), NUMPY)
     return {(item.name, item.where) for item in found.findings}
 
 
@@ -218,7 +221,7 @@ def test_a_tied_head_that_is_quantised(tmp_path):
     tied = model(tmp_path / "tied", {head: (96, 96), DOWN: (96, 96)}, tie_word_embeddings=True)
     weights = {head: lambda: quantize(tied, head)}
     write_checkpoint(tied, tmp_path / "out", "gptq", weights)
-    found = audit(open_checkpoint(tmp_path / "out"), open_checkpoint(tied))
+    found = audit(open_checkpoint(tmp_path / "out"), open_checkpoint(tied), NUMPY)
     assert [(item.name, item.where) for item in found.findings] == [
         ("tied weights quantised twice", head)
     ]
@@ -227,7 +230,7 @@ def test_a_tied_head_that_is_quantised(tmp_path):
 def test_a_weight_of_another_shape(tmp_path, source, good):
     narrow = model(tmp_path / "narrow", {UP: (96, 64), DOWN: (96, 96)})
     write_checkpoint(source, tmp_path / "out", "gptq", {UP: lambda: good})
-    found = audit(open_checkpoint(tmp_path / "out"), open_checkpoint(narrow))
+    found = audit(open_checkpoint(tmp_path / "out"), open_checkpoint(narrow), NUMPY)
     assert ("wrong shape", UP) in {(item.name, item.where) for item in found.findings}
 
 
@@ -270,7 +273,12 @@ def test_moments_give_distortion_limit_and_gap(tmp_path, source, good):
     (tmp_path / "moments").mkdir()
     original = TensorFiles(source).numbers(UP)
     save_file({"weight": original, "covariance": sigma}, tmp_path / "moments" / f"{UP}.safetensors")
-    found = audit(open_checkpoint(tmp_path / "out"), open_checkpoint(source), tmp_path / "moments")
+    found = audit(
+        open_checkpoint(tmp_path / "out"),
+        open_checkpoint(source),
+        NUMPY,
+        moments_in(tmp_path / "moments"),
+    )
     (row,) = found.rows
     difference = good.dequantize().astype(np.float64) - original
     assert row.distortion == pytest.approx(
@@ -303,3 +311,44 @@ def test_a_wrong_command_line_is_one_line(capsys):
     assert error.count("\n") == 1
     assert main(["model", "audit", "--help"]) == 0
     assert "exit code" in capsys.readouterr().out.lower()
+
+
+def test_the_oracle_runs_the_methods_at_the_same_rate(tmp_path, source, good, capsys):
+    write_checkpoint(source, tmp_path / "out", "gptq", {UP: lambda: good})
+    (tmp_path / "moments").mkdir()
+    layer = {"weight": TensorFiles(source).numbers(UP), "covariance": covariance(96)}
+    save_file(layer, tmp_path / "moments" / f"{UP}.safetensors")
+    command = ["model", "audit", str(tmp_path / "out"), "--against", str(source), "--oracle"]
+    assert main(command) == 2
+    assert "--oracle needs --moments" in capsys.readouterr().err
+    assert main([*command, "--moments", str(tmp_path / "missing")]) == 2
+    assert "not a directory with layer files" in capsys.readouterr().err
+    files = ["--json", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html")]
+    assert main([*command, "--moments", str(tmp_path / "moments"), *files]) == 0
+    (row,) = json.loads((tmp_path / "a.json").read_text())["layers"]
+    weight = layer["weight"].astype(np.float64)
+    expected = rtn(weight, layer["covariance"], rate=row["bits_per_weight"]).distortion
+    assert row["reached"]["RTN"] == expected
+    assert row["reached"]["GPTQ"] < expected
+    assert row["made_by"] == "natural order, damping 0.01"
+    assert "D of GPTQ" in (tmp_path / "a.html").read_text("utf-8")
+
+
+def test_a_mistake_of_gptq_is_a_finding(tmp_path, source):
+    """Activation order is stated, the codes are those of natural order."""
+    weight = quantize(source)
+    write_checkpoint(source, tmp_path / "out", "gptq", {UP: lambda: weight})
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    config["quantization_config"]["desc_act"] = True
+    (tmp_path / "out/config.json").write_text(json.dumps(config))
+    quantized, original = open_checkpoint(tmp_path / "out"), open_checkpoint(source)
+    found = audit(quantized, original, NUMPY, lambda name: covariance(96))
+    assert [(item.name, item.where) for item in found.findings] == [("wrong order", UP)]
+    assert audit(quantized, original, NUMPY).ok
+
+
+def test_moments_of_another_width_are_refused(tmp_path, source, good):
+    write_checkpoint(source, tmp_path / "out", "gptq", {UP: lambda: good})
+    checkpoint = open_checkpoint(tmp_path / "out")
+    with pytest.raises(BadInput, match=f"{UP} has 96 columns, but the Σ given for it 95"):
+        audit(checkpoint, open_checkpoint(source), NUMPY, lambda name: np.eye(95))

@@ -195,6 +195,48 @@ def test_int_quantized_by_hand(tmp_path):
     assert open_checkpoint(directory).dequantized(UP).tolist() == [[-63.5, 64.0], [4.0, -8.0]]
 
 
+def with_g_idx(tmp_path, g_idx):
+    """Two groups of two columns on 8 bits: codes 0 1 2 3, scales 1 and 10."""
+    tensors = {
+        f"{STEM}.weight_packed": ("I32", np.array([[0x83828180]], np.uint32).view(np.int32)),
+        f"{STEM}.weight_scale": ("F16", np.array([[1.0, 10.0]], np.float16)),
+        f"{STEM}.weight_shape": ("I64", np.array([1, 4])),
+        f"{STEM}.weight_g_idx": ("I32", np.array(g_idx, np.int32)),
+    }
+    arguments = {"num_bits": 8, "strategy": "group", "group_size": 2, "actorder": "group"}
+    settings = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"g": {"targets": ["Linear"], "weights": arguments}},
+    }
+    return stored(tmp_path / "g_idx", tensors, {"quantization_config": settings})
+
+
+@pytest.mark.parametrize(
+    ("g_idx", "expected"),
+    [
+        ([1, 0, 0, 1], [0.0, 1.0, 2.0, 30.0]),
+        ([0, 0, 1, 1], [0.0, 1.0, 20.0, 30.0]),
+        ([-1, -1, -1, -1], [0.0, 1.0, 20.0, 30.0]),  # never filled
+    ],
+)
+def test_g_idx_of_compressed_tensors_by_hand(tmp_path, g_idx, expected):
+    directory = with_g_idx(tmp_path, g_idx)
+    assert open_checkpoint(directory).dequantized(UP).tolist() == [expected]
+
+
+@pytest.mark.parametrize("g_idx", [[0, 0, 0, 1], [0, 0, 1, 2], [-1, 0, 1, 1], [0, 1, -7, 1]])
+def test_g_idx_that_is_no_grouping_is_refused(tmp_path, g_idx):
+    with pytest.raises(BadInput, match="weight_g_idx does not give each of 2 groups 2 columns"):
+        open_checkpoint(with_g_idx(tmp_path, g_idx)).weight(UP)
+
+
+def test_a_name_that_would_steer_a_terminal_is_refused(tmp_path):
+    directory = stored(tmp_path / "x", {"a\x1b[2J": ("F32", np.zeros(1, np.float32))}, {})
+    with pytest.raises(BadInput, match=r"tensor name 'a\\x1b\[2J' cannot be printed"):
+        open_checkpoint(directory)
+
+
 def test_bfloat16_and_small_floats_become_exact_numbers(tmp_path):
     values = np.array([1.0, -2.5, 3.0e38], ml_dtypes.bfloat16)
     tensors = {
