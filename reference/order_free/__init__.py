@@ -1,0 +1,1 @@
+from .lattice import order_free
