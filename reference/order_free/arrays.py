@@ -8,10 +8,11 @@ only where the result of a call does not depend on the library:
 - **integers** in float64, as long as nothing exceeds 2⁵³ (`slices`): sums and matrix products;
 - **one correctly rounded operation**, each element by itself: + - * / and rounding to integers.
 
-Not safe: a square root (not always correctly rounded), a division by one number for many (PyTorch on
-a GPU and XLA on a CPU multiply by its rounded reciprocal, XLA even where a column divides a
-matrix: here the host takes such reciprocals, or both sides of a division have the same shape), a
-sum that rounds, and numbers below 2⁻¹⁰²² (XLA takes them for zero). Vectors of n numbers and scalars stay in NumPy on the host.
+Not safe: a square root (not always correctly rounded), a sum that rounds, numbers below 2⁻¹⁰²² (XLA
+takes them for zero), and a division of many numbers by one: PyTorch on a GPU and XLA on a CPU
+multiply by its rounded reciprocal, XLA even where a column divides a matrix. So the host takes
+reciprocals itself, or both sides of a division are given the same shape. Vectors of n numbers and
+scalars stay in NumPy on the host.
 
 Worked example: an array of NumPy needs no other package.
 
