@@ -1,16 +1,16 @@
 """Can a Cholesky factor be had from any library's matrix product, to the bit?
 
-The elements of L need sums of products of *real* numbers, l_ij = (h_ij - Σ_{k<j} l_ik·l_jk)/l_jj. In
-panels of 32 columns most of the work is one matrix product with all columns before the panel, and
-`slices` shows how to take it without rounding. Since Σ_k l_ik² = h_ii, row i of L lies within
+The elements of L need sums of products of *real* numbers, l_ij = (h_ij - Σ_{k<j} l_ik·l_jk)/l_jj.
+In panels of 32 columns most of the work is one matrix product with all columns before the panel,
+and `slices` shows how to take it without rounding. Since Σ_k l_ik² = h_ii, row i of L lies within
 2^(e_i) ≥ √h_ii, so its grid is known beforehand. In three slices of b = ⌊(53 - ⌈log2 3n⌉)/2⌋ bits
 
     P₀ = S₁S₁ᵀ,   P₁ = S₁S₂ᵀ + S₂S₁ᵀ,   P₂ = S₁S₃ᵀ + S₂S₂ᵀ + S₃S₁ᵀ                      (exact)
     h_ij - 2^(e_i+e_j-2b)·(P₀ + (P₁ + P₂·2^(-b))·2^(-b))                   (three roundings)
 
-Inside the panel column after column: l_kk = √h_kk on the host, l_ik = h_ik/l_kk, then for each j > k
-of the panel one product and one difference, h_ij ← h_ij - l_ik·l_jk. The width of a panel decides
-which products round, so it belongs to the definition.
+Inside the panel column after column: l_kk = √h_kk on the host, l_ik = h_ik/l_kk, then for each
+j > k of the panel one product and one difference, h_ij ← h_ij - l_ik·l_jk. The width of a panel
+decides which products round, so it belongs to the definition.
 
 **Bound.** What the slices leave out of the sum: n·2^(-3b) for the three rests and n·2^(-3b) for the
 products S₂S₃ᵀ and beyond. Roundings, u = 2⁻⁵³, all of numbers up to 2·2^(e_i+e_j): three here, two

@@ -114,8 +114,9 @@ class OrderFreeCodes:
     @cached_property
     def rates(self) -> Rates:
         """Bits per weight, see `rates`. Exact."""
+        rows, columns = self.host_codes.shape
         counts = column_histograms(self.host_codes)
-        return lattice_rates(counts, *self.host_codes.shape, self.side_information)
+        return lattice_rates(counts, rows, columns, self.side_information)
 
 
 def order_free(
