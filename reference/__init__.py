@@ -29,9 +29,11 @@ The rest of the subject:
 14. `methods.absmax`, `theory.absmax`, `theory.products`, `theory.generic_product`
     two factors quantised
 
-Whole models, over integers, so that no sum rounds and nothing can differ:
+Layers and whole models, over integers, so that no sum rounds and nothing can differ:
 
-18. `decoder`, `decoder.integers`, `decoder.decoder`, `decoder.configuration`, `decoder.attention`,
+18. `order_free`, `order_free.slices`, `order_free.cancellation`, `order_free.lattice`,
+    `order_free.finite`, `order_free.factor`, `order_free.arrays`
+19. `decoder`, `decoder.integers`, `decoder.decoder`, `decoder.configuration`, `decoder.attention`,
     `decoder.exponential`, `decoder.normalization`, `decoder.rotary`, `decoder.feed_forward`,
     `decoder.likelihood`, `decoder.sequence_moments`, `decoder.passes`, `decoder.library`
 
@@ -44,7 +46,7 @@ The arithmetic that makes all of it the same on every machine:
 17. `operations.layer`, `methods.preparation`, `methods.results`, `checks`, `errors`
 
 **Who knows whom.** A folder imports only folders that stand below it in this list: `decoder`,
-`theory`, `methods`, `calibration`, `limits`, `bases`, `operations`, `grids`, `coding`,
+`order_free`, `theory`, `methods`, `calibration`, `limits`, `bases`, `operations`, `grids`, `coding`,
 `arithmetic`.
 """
 
