@@ -46,8 +46,8 @@ The arithmetic that makes all of it the same on every machine:
 17. `operations.layer`, `methods.preparation`, `methods.results`, `checks`, `errors`
 
 **Who knows whom.** A folder imports only folders that stand below it in this list: `decoder`,
-`order_free`, `theory`, `methods`, `calibration`, `limits`, `bases`, `operations`, `grids`, `coding`,
-`arithmetic`.
+`order_free`, `theory`, `methods`, `calibration`, `limits`, `bases`, `operations`, `grids`,
+`coding`, `arithmetic`.
 """
 
 from .errors import BadInput, CodeOverflow, NotPositiveDefinite, WaterlevelError

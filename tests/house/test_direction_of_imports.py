@@ -14,7 +14,8 @@ PACKAGES = ("reference", "backends", "validate", "data")
 # import them, and they import no folder, but for `ENTRANCES`.
 ORDER = {
     "reference": (
-        "decoder order_free theory methods calibration limits bases operations grids coding arithmetic"
+        "decoder order_free theory methods calibration limits bases operations grids coding "
+        "arithmetic"
     ),
     "backends": "numba_cpu numba_cuda cupy cuda",
     "validate": (
