@@ -167,7 +167,7 @@ def order_free(
 
     def evaluate(candidate: float) -> Trial[_Run]:
         run = problem.run(candidate)
-        if choice.step is not None or open_loop:  # nobody looks at the rate
+        if choice.spacing is not None or open_loop:  # nobody looks at the rate
             return Trial(candidate, np.nan, run)
         counts = column_histograms(run.codes)
         return Trial(candidate, measure(counts, rows, columns, side, rate_measure), run)

@@ -212,7 +212,7 @@ class Finite:
             code = min(max(round(level) + zero, 0), self.form.maximum)
             return code, r(scale * (code - zero))
         code = FORMATS[self.form.name].nearest(np.array([float(level)]))
-        return int(code[0]), r(scale * F(float(FORMATS[self.form.name].values(code)[0])))
+        return int(code[0]), r(scale * F(float(FORMATS[self.form.name].values(code, float)[0])))
 
 
 def cholesky(H: np.ndarray, panel: int = 32) -> list[list[float]]:
