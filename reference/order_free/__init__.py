@@ -13,6 +13,9 @@ Reading order:
 5. `factor`         a Cholesky factor from exact products
 6. `arrays`         what may differ from one array library to the next, and what may not
 
+`FOR_OTHER_LANGUAGES.md` beside this file says the same without a word of Python, for whoever writes
+kernels: which integers, which roundings.
+
 Both contracts find the same codes but for ties within the grid of this one. Where the ordered one
 asks for kernels of its own, this one runs on what is there; where both exist, each proves the
 other.
