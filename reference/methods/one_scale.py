@@ -14,9 +14,28 @@ then. "By then" hides a choice: published GPTQ code updates the weights outside 
 block that holds the group's first column* began. The result depends on the block size for no other
 reason, and `block_size` is a parameter of the grid, here and there.
 
-The updated weights are not at hand, because the loop keeps Y and not W. But they are what Y would
-be the target of: Y = W' L on the columns still open, a triangular solve (`solve_reversed`) from the
-block's first column to the last one of the groups that begin in it.
+The updated weights are not at hand, because the loop keeps Y and not W. Let D be the columns that
+are decided when the block begins and O the others. What is left of Y on O is the target of the
+weights W' as updated so far, Y_O = W'_O L_OO; it began as W_O L_OO + W_D L_DO, and Ŵ_D L_DO was
+taken off. So
+
+    W'_O = W_O + F,    F L_OO = (W - Ŵ)_D L_DO
+
+a product and a triangular solve (`solve_reversed`) from the block's first column to the last one of
+the groups that begin in it. In the first block D is empty and F = 0: a column that nothing has
+updated has its very own weight. W' = Y_O L_OO⁻¹ is the same matrix on paper, but brings even an
+untouched W back with an error of some units in its last place, and later weights with an error of
+W's own size times that; here it is only the correction F that is rounded. In float32, with 4 bits
+and the group sizes 32 and 128 on two layers of this package, 33 to 42 % of the scales after the
+first block are equal to those of the published loop in every bit (and all of the first block),
+against 5 to 6 % (and 52 to 67 %) with the solve from Y.
+
+**Ties by construction.** On a symmetric grid the weight of largest magnitude gives the scale, so it
+lies at v/s = ±(2ᵇ - 1)/2, half-way between two codes. If it is positive, both round to the largest
+code, which clamps. If it is negative, it is code 0 or 1, with the same error s/2 on either side; v
+is Y/L_kk and not w itself, so its last bit decides. The code of this package is that of rint on
+this v/s, like every other one; another arithmetic may give the other one, and is not wrong. From
+there on the row goes its own way. `waterlevel compare` counts the rows that part at such a place.
 
 Worked example: three columns on 2 symmetric bits, groups of two. Columns 0 and 1 share a grid of
 the range ±3, s = 6/3 = 2; column 2 has its own.
@@ -253,8 +272,7 @@ def _in_order_of_processing(
         begun = [g for g, (start, _) in enumerate(groups) if first <= start < end]
         if begun:
             last = groups[begun[-1]][1]
-            updated = backend.solve_reversed(values, problem.factor, n - last, n - first)
-            check_finite(backend, updated, "the updated weight")
+            updated = _updated_weight(problem, values, n - last, n - first)
             updated = backend.take(updated, None, np.arange(last - first)[::-1])
             for g in begun:
                 start, stop = groups[g]
@@ -264,3 +282,30 @@ def _in_order_of_processing(
         codebook = form.codebook(scale, zero, group)
         backend.sic(values, codes, problem.factor, codebook, n - end, n - first)
     return scale, zero, group
+
+
+def _updated_weight(problem: Problem, values: Matrix, start: int, stop: int) -> Matrix:
+    """W' on the columns start … stop-1 of Y, when those from `stop` on are decided.
+
+    Args:
+        values: Ŵ on the decided columns.
+    """
+    backend = problem.layer.backend
+    weight = backend.take(problem.zeroed, None, problem.permutation[start:stop])
+    n = len(problem.permutation)
+    if stop == n or problem.factor is None:
+        return weight
+    decided, block = np.arange(stop, n), np.arange(start, stop)
+    errors = backend.combine(
+        1.0,
+        backend.take(problem.zeroed, None, problem.permutation[stop:]),
+        -1.0,
+        backend.take(values, None, decided),
+    )
+    fed_back = backend.matmul(errors, backend.take(problem.factor, decided, block))
+    correction = backend.solve_reversed(
+        fed_back, backend.take(problem.factor, block, block), 0, stop - start
+    )
+    updated = backend.combine(1.0, weight, 1.0, correction)
+    check_finite(backend, updated, "the updated weight")
+    return updated

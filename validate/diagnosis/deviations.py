@@ -229,6 +229,10 @@ def _stale_grids(
     return scale, zero, group[::-1]
 
 
+def _rebuilt_weight(problem: Problem, values: Matrix, start: int, stop: int) -> Matrix:
+    return problem.layer.backend.solve_reversed(values, problem.factor, start, stop)
+
+
 def _last_of_equals_first(values: NDArray, kind: str | None = None) -> NDArray[np.int64]:
     return np.lexsort((-np.arange(len(values)), values))
 
@@ -347,8 +351,12 @@ def algorithm_deviations() -> tuple[Deviation, ...]:
     return (
         Deviation("fresh-group-scales", "a group's scale comes from the weights as updated when "
                   "the group begins, not its block", patches=(("gptq", "Grouping", _fresh_grids),)),
-        Deviation("stale-group-scales", "a group's scale comes from the original weights, not the "
-                "updated ones", patches=(("one_scale", "_in_order_of_processing", _stale_grids),)),
+        Deviation("stale-group-scales", "a group's scale comes from the original weights beyond "
+                "the first block, not the updated ones",
+                patches=(("one_scale", "_in_order_of_processing", _stale_grids),)),
+        Deviation("rebuilt-group-scales", "a group's scale comes from weights rebuilt from Y by a "
+                "triangular solve, even where nothing was updated",
+                patches=(("one_scale", "_updated_weight", _rebuilt_weight),)),
         Deviation("upper-median", "dead features are found with the upper median",
                 patches=(("watersic", "live_features", upper),)),
         Deviation("mean-of-medians", "dead features are found with the mean of both medians",

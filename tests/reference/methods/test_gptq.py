@@ -122,8 +122,7 @@ def test_a_block_that_ends_inside_a_group_does_not_refresh_its_weights():
         gptq(W, S, bits=3, group_size=24, block_size=b).scales.scale[:, 1] for b in (48, 16, 24, 8)
     ]
     static = gptq(W, S, bits=3, group_size=24, static_groups=True).scales.scale[:, 1]
-    # The solve W' L = W L brings the original weights back up to rounding.
-    np.testing.assert_allclose(grids[0], static, rtol=1e-12)
+    same_bits(grids[0], static)
     same_bits(grids[2], grids[3])
     assert not np.allclose(grids[1][1:], static[1:], rtol=1e-3)
     assert not np.allclose(grids[1][1:], grids[2][1:], rtol=1e-3)
