@@ -34,6 +34,9 @@ from ..support.console import one_line
 SHAPES = ((1024, 1024), (333, 896), (700, 4096))
 DTYPES = ("float64", "float32")
 SPACING = 0.5
+# The contracts under which these outputs have the same bits: 2 moved the grids of GPTQ's groups,
+# and no operation.
+SAME_BITS = frozenset({"1", "2"})
 MAXIMUM = 15
 
 

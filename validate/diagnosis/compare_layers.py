@@ -31,6 +31,7 @@ from ..support.comparison import compare_bits
 from .deviations import SCALE_ORDERS
 from .explain import SECONDS, Diagnosis, diagnose_algorithm, processing_order
 from .first_divergence import Run, first_column
+from .grid_ties import rows_parted_at_ties
 
 SCALES = ("row_scale", "column_scale", "scale", "zero", "group")
 EXACT = ("codes", "dequantized", *SCALES)
@@ -100,7 +101,22 @@ def _codes(one: TensorFile, other: TensorFile) -> list[str]:
     order, said = _known_order(one.description or other.description, left.shape[1])
     if found := first_column(left, right, order):
         lines.append(f"the first column that differs {said} is {found[0]} (place {found[1]})")
-    return lines
+    return [*lines, *_ties(one, other, order)]
+
+
+def _ties(one: TensorFile, other: TensorFile, order: NDArray[np.int64]) -> list[str]:
+    description, zero = one.description or other.description, one.tensors.get("zero")
+    parameters = description.get("parameters", {})
+    if zero is None or parameters.get("actorder"):
+        return []
+    left, right = one.tensors["codes"], other.tensors["codes"]
+    method = str(description.get("method"))
+    count = rows_parted_at_ties(left, right, zero, method, parameters, order)
+    rows = int((left != right).any(axis=1).sum())
+    return [
+        f"{count} of these {rows} rows part at a tie by construction: the weight of largest "
+        "magnitude of a symmetric grid lies half-way between codes 0 and 1, its last bit decides"
+    ] * (count > 0)
 
 
 def _known_order(description: Mapping[str, Any], columns: int) -> tuple[NDArray[np.int64], str]:

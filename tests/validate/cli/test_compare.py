@@ -66,6 +66,7 @@ def altered(path: Path, name: str, **tensors) -> Path:
 
 
 GPTQ = ("--method", "gptq", "--bits", "4")
+RTN = ("--method", "rtn", "--bits", "4")
 WATERSIC = ("--method", "watersic", "--spacing", "0.1", "--no-rescale")
 
 
@@ -385,3 +386,45 @@ def test_real_reports(tmp_path, capsys, wrong):
     assert (code, err) == (1, "")
     assert "numpy against wrong: matmul/" in out
     assert "product differ" in out
+
+
+# Ties by construction -----------------------------------------------------------------------------
+
+TIE = "part at a tie by construction"
+
+
+@pytest.mark.parametrize("options", [RTN, GPTQ], ids=["rtn", "gptq"])
+def test_rows_that_part_at_ties_are_counted(layer, options, capsys):
+    weight = np.abs(W)
+    weight[:4, 0] = -8.0  # the largest of its row, negative: half-way between codes 0 and 1
+    save_file({"weight": weight, "covariance": SIGMA}, layer)
+    found = read_tensors(quantize(layer, "as-is", *options)).tensors["codes"][:, 0]
+    assert set(found[:4]) <= {0, 1}
+    one = quantize(layer, "one", *options)
+    codes = read_tensors(one).tensors["codes"].copy()
+    codes[:3, 0] = 1 - codes[:3, 0]
+    codes[3, 5] += 1  # no tie
+    _, out, _ = compare(capsys, one, altered(one, "other", codes=codes))
+    assert f"3 of these 4 rows {TIE}" in out
+
+
+@pytest.mark.parametrize("options", [(*RTN, "--asymmetric"), (*RTN, "--mse")])
+def test_other_grids_have_no_ties_by_construction(layer, options, capsys):
+    one = quantize(layer, "one", *options)
+    codes = read_tensors(one).tensors["codes"].copy()
+    codes[:, 0] = 0
+    other = codes.copy()
+    other[:, 0] = 1
+    _, out, _ = compare(capsys, altered(one, "a", codes=codes), altered(one, "b", codes=other))
+    assert TIE not in out
+
+
+def test_a_later_column_of_gptq_is_no_tie(layer, capsys):
+    one = quantize(layer, "one", *GPTQ)
+    codes = read_tensors(one).tensors["codes"].copy()
+    codes[:2, 3] = 0
+    other = codes.copy()
+    other[:2, 3] = 1
+    _, out, _ = compare(capsys, altered(one, "a", codes=codes), altered(one, "b", codes=other))
+    assert "in 1 of 16 columns and 2 of 6 rows" in out
+    assert TIE not in out

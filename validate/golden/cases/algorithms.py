@@ -247,7 +247,8 @@ def _groups(dtype: str) -> Iterator[Definition]:
         (flags.GROUPS, flags.FORMATS),
     )
     stale, fresh = "stale-group-scales", "fresh-group-scales"
-    changed = {4: (stale,), 8: (stale, fresh), 128: (fresh,)}
+    rebuilt = "rebuilt-group-scales"
+    changed = {4: (stale, rebuilt), 8: (stale, fresh, rebuilt), 128: (fresh, rebuilt)}
     for block_size in changed:
         yield Definition(
             "gptq",
