@@ -33,10 +33,11 @@ against 5 to 6 % (and 52 to 67 %) with the solve from Y.
 **Ties by construction.** On a symmetric grid the weight of largest magnitude gives the scale, so it
 lies at v/s = ±(2ᵇ - 1)/2, half-way between two codes. If it is positive, both round to the largest
 code, which clamps. If it is negative, it is code 0 or 1, with the same error s/2 on either side; v
-is Y/L_kk and not w itself, so its last bit decides. (That is so wherever nothing is fed back between
-the finding of the grid and the decision: with RTN, and for the first column of a block.) The code of this package is that of rint on
-this v/s, like every other one; another arithmetic may give the other one, and is not wrong. From
-there on the row goes its own way. `waterlevel compare` counts the rows that part at such a place.
+is Y/L_kk and not w itself, so its last bit decides. (That is so wherever nothing is fed back from
+the finding of the grid to the decision: with RTN, and for the first column of a block.) The code of
+this package is that of rint on this v/s, like every other one; another arithmetic may give the
+other one, and is not wrong. From there on the row goes its own way. `waterlevel compare` counts the
+rows that part at such a place.
 
 Worked example: three columns on 2 symmetric bits, groups of two. Columns 0 and 1 share a grid of
 the range ±3, s = 6/3 = 2; column 2 has its own.
