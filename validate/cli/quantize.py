@@ -18,6 +18,7 @@ from ...reference.methods.grid_fitting import INTEGER
 from ..layers import bitstream
 from ..layers.layer_files import check_target, read_layer, to_json, write_tensors
 from ..layers.quantize_layer import METHODS, quantize
+from ..layers.remarks import decibels, side_information_rate
 from ..support.backend_choice import Choice, add_backend_argument, choose_backend
 from ..support.console import fail, number, one_line, table
 from ..support.progress import Progress
@@ -169,12 +170,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(to_json({**report, **files}, indent=2))
     else:
         print(text(report, arguments, choice))
+    program = f"waterlevel {arguments.command}"
+    for line in outcome.remarks:
+        fail(program, f"{arguments.input}: {line}")
     if not outcome.result.rate_met:
-        measure = outcome.result.parameters["rate_measure"]
+        parameters = outcome.result.parameters
+        measure = parameters["rate_measure"]
+        shape = (report["rows"], report["columns"])
+        least = side_information_rate(arguments.method, parameters, *shape, measure)
         fail(
-            f"waterlevel {arguments.command}",
+            program,
             f"the {measure} of {given['rate']:g} was not met: the closest found is "
-            f"{report['rates'][measure]:.4f}; {arguments.output} was written all the same",
+            f"{report['rates'][measure]:.4f} (side information alone costs at least {least:.4f}); "
+            f"{arguments.output} was written all the same",
         )
         return 1
     return 0
@@ -250,9 +258,22 @@ def text(report: Mapping[str, Any], arguments: argparse.Namespace, choice: Choic
         del meanings["rate_bytes"]
     numbers = {**rates, "limit": report["limit"], "gap": report["gap"]}
     rows = [(name, number(numbers[name]), meaning) for name, meaning in meanings.items()]
+    relative = report["relative_error"]
+    share = "" if relative is None else f"; {relative:.3g} of its energy, {decibels(relative)}"
     rows.append(
-        ("distortion", f"{report['distortion']:.6g}", "squared error of the output, per weight")
+        (
+            "distortion",
+            f"{report['distortion']:.6g}",
+            f"squared error of the output, per weight{share}",
+        )
     )
+    if grid := report["grid"]:
+        weights = report["rows"] * report["columns"]
+        ends, unused, levels = (grid[key] for key in ("codes_at_ends", "unused_levels", "levels"))
+        rows.append(
+            ("at the ends", f"{ends / weights:.2%}", "of the codes are at an end of the grid")
+        )
+        rows.append(("unused", f"{unused} of {levels}", "levels that no weight uses"))
     if "spacing" in parameters:
         rows.append(("spacing", f"{parameters['spacing']:.6g}", ""))
     lines = [heading, "", table(rows), "", f"written to {arguments.output}"]

@@ -48,6 +48,7 @@ from ...reference.operations import CONTRACT_VERSION, Operations
 from ...reference.operations.layer import prepare
 from ..layers import study_tables as tables
 from ..layers.layer_files import LayerFile, check_target, covariance_of, read_layer, to_json
+from ..layers.remarks import side_information_rate
 from ..support.backend_choice import add_backend_argument, choose_backend
 from ..support.console import fail, one_line
 from ..support.whole_files import write_whole
@@ -384,9 +385,12 @@ def warn_of_missed_rates(layers: Iterable[dict[str, Any]]) -> int:
         return 0
     layer, result = missed[0]
     others = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+    method = result["method"].split()[0].lower()
+    least = side_information_rate(method, result["parameters"], *layer["shape"], "rate")
     fail(
         "waterlevel study",
         f"{layer['name']}, {result['method']}: no rate within {TOLERANCE} of {result['target']:g} "
-        f"was found, the closest is {result['rate']:.3f}{others}",
+        f"was found, the closest is {result['rate']:.3f} (side information alone "
+        f"costs at least {least:.3f}){others}",
     )
     return 1

@@ -19,11 +19,11 @@ from ...reference import GridScales, Quantized, gptq, rtn, waterfilling, watersi
 from ...reference.bases.haar import haar
 from ...reference.bases.rotation import HadamardRotation, MatrixRotation, Rotation, given_rotation
 from ...reference.errors import BadInput
-from ...reference.limits.gaussian_limit import eigenbasis
+from ...reference.limits.gaussian_limit import covariance_eigenvalues, eigenbasis
 from ...reference.operations import CONTRACT_VERSION, Operations
 from ...reference.operations.layer import prepare
 from ..support.progress import Progress
-from . import bitstream
+from . import bitstream, remarks
 from .layer_files import LayerFile, covariance_of
 
 METHODS: dict[str, Callable[..., Quantized]] = {
@@ -48,6 +48,8 @@ class Outcome:
         rotation: the V that must be stored, or None.
         inexact: for each number that is not the same on every machine, where it comes from.
         unused: tensors of the layer file that had no part in the result.
+        remarks: what somebody should know of the layer, a line each.
+        relative_error: D over the energy of the layer's output; None without any.
     """
 
     result: Quantized
@@ -55,6 +57,8 @@ class Outcome:
     rotation: NDArray | None
     inexact: Mapping[str, str]
     unused: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    relative_error: float | None = None
 
     def encoded(self) -> Outcome:
         """With `rate_bytes` from a real bitstream."""
@@ -83,6 +87,7 @@ class Outcome:
             "rates": asdict(result.rates),
             "rate_met": result.rate_met,
             "distortion": result.distortion,
+            "relative_error": self.relative_error,
             "weight_mean_square": result.weight_mean_square,
             "limit": result.limit,
             "gap": result.gap,
@@ -90,6 +95,8 @@ class Outcome:
             "inexact": self.inexact,
             "input": self.layer.digests,
             "unused": self.unused,
+            "remarks": self.remarks,
+            "grid": remarks.on_grid(result),
             "backend": result.parameters["backend"],
             "contract": CONTRACT_VERSION,
             "version": version("waterlevel"),
@@ -132,10 +139,13 @@ def quantize(
     eigenvalues = _eigenvalues(layer, covariance)
     if eigenvalues is None:
         inexact |= {"limit": "eigenvalues by LAPACK", "gap": "eigenvalues by LAPACK"}
+    inexact["relative_error"] = "the energy of the output by BLAS"
+    spectrum = covariance_eigenvalues(covariance) if eigenvalues is None else eigenvalues
+    said = remarks.on_covariance(covariance, spectrum, rotate is not None, _tokens(layer))
 
     if method == "waterfilling":
         progress.stage("eigenvectors")
-        eigenvalues, stored = _eigenbasis(layer, eigenvalues, covariance)
+        spectrum, stored = _eigenbasis(layer, eigenvalues, covariance)
         if layer.eigenvectors is None:
             inexact["rotation"] = "eigenvectors by LAPACK; exact from the stored tensor on"
         used.add("eigenvectors")
@@ -152,14 +162,24 @@ def quantize(
         options |= {name: getattr(layer, name) for name in DRIFT}
         used.update(DRIFT)
     result = METHODS[method](
-        layer.weight, covariance, eigenvalues=eigenvalues, **options, backend=watched
+        layer.weight, covariance, eigenvalues=spectrum, **options, backend=watched
     )
     _check_distortion(result, layer.weight, covariance)
     if result.spectrum is None:
         used.remove("eigenvalues")
-        inexact = {name: reason for name, reason in inexact.items() if name == "rotation"}
+        inexact = {
+            name: inexact[name] for name in ("rotation", "relative_error") if name in inexact
+        }
     unused = tuple(name for name in layer.digests if name not in used)
-    return Outcome(result, layer, stored, inexact, unused)
+    relative = remarks.relative_error(layer.weight, covariance, result.distortion)
+    return Outcome(result, layer, stored, inexact, unused, tuple(said), relative)
+
+
+def _tokens(layer: LayerFile) -> int | None:
+    """Of the calibration, where the file says it."""
+    calibration = layer.description.get("calibration")
+    tokens = calibration.get("tokens") if isinstance(calibration, dict) else None
+    return tokens if isinstance(tokens, int) else None
 
 
 def _rotation(

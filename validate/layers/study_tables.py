@@ -19,6 +19,8 @@ D       distortion: tr((Ŵ-W) Σ (Ŵ-W)ᵀ) per weight
 limit   limit for Gaussian weights: the least rate that reverse waterfilling allows at this D
 gap     column - limit. In theory WaterSIC and waterfilling end at 0.255 for Gaussian weights; those
         of a model are not quite Gaussian, so their gap can be smaller."""
+MISSED = "*"
+MISSED_LEGEND = "*       the rate was not met: what stands there is the closest result"
 SUMMARY_LEGEND = """\
 gap     column - limit for Gaussian weights: its mean over the layers, [the least, the most]
 paid    mean of rate - limit: the gap with all side information counted, which weighs more on the
@@ -34,7 +36,8 @@ def text(report: Mapping[str, Any], wide: int) -> str:
     """Everything that `waterlevel study` prints but for how it was computed."""
     layers, methods, rates = report["layers"], report["methods"], report["rates"]
     notes = list(dict.fromkeys(remark for layer in layers for remark in layer["remarks"]))
-    parts = [LEGEND]
+    met = all(result["rate_met"] for layer in layers for result in layer["results"])
+    parts = [LEGEND if met else f"{LEGEND}\n{MISSED_LEGEND}"]
     parts += [_layer_text(layer, methods, rates, notes) for layer in layers]
     if notes:
         parts.append("\n".join(_wrapped(f"[{i}] ", note) for i, note in enumerate(notes, 1)))
@@ -88,9 +91,10 @@ def _layer_text(
     def cell(method: str, rate: float) -> str:
         result = find(layer["results"], method, rate)
         column, limit, gap = (number(result[key], 3) for key in ("rate_column", "limit", "gap"))
-        return f"{column:>5} {result['distortion']:8.2e} {limit:>5} {gap:>6}"
+        mark = " " if result["rate_met"] else MISSED
+        return f"{column:>5} {result['distortion']:8.2e} {limit:>5} {gap:>6}{mark}"
 
-    lines = _side_by_side(methods, rates, "column    D     limit    gap", cell)
+    lines = _side_by_side(methods, rates, "column    D     limit    gap ", cell)
     return "\n".join([_wrapped("", f"{title}[{marks}]" if marks else title), lines])
 
 

@@ -102,9 +102,13 @@ def test_a_rate_that_is_not_met_is_written_and_said(
     found, metadata = command.result()
     assert done.code == 1
     least = (4 * (COLUMNS - 1) + 16 * COLUMNS + 16 * ROWS) / (ROWS * COLUMNS)  # one input is dead
-    assert done.err == (
+    without_classes = (16 * COLUMNS + 16 * ROWS) / (ROWS * COLUMNS)
+    unseen, missed = done.err.splitlines(keepends=True)
+    assert f"calibration never saw 1 of {COLUMNS} features" in unseen
+    assert missed == (
         "waterlevel quantize: the rate of 0.01 was not met: the closest found is "
-        f"{least:.4f}; {command.output} was written all the same\n"
+        f"{least:.4f} (side information alone costs at least {without_classes:.4f}); "
+        f"{command.output} was written all the same\n"
     )
     assert not found["codes"].any()
     assert metadata["rate_met"] is False
@@ -228,7 +232,8 @@ def call(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess
 
 def test_as_a_process(layer: Path, tmp_path: Path):
     done = call("quantize", layer, "--method", *SIC.split(), "-o", tmp_path / "out")
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1)
+    assert b"calibration never saw 1 of" in done.stderr
     assert b"searched 4: met" in done.stdout
     done = call("quantize", layer, "--method", "watersic", "-o", tmp_path / "out")
     assert (done.returncode, done.stdout) == (2, b"")
@@ -306,11 +311,12 @@ def test_progress_is_for_terminals(layer: Path, tmp_path: Path):
     assert on_terminal.returncode == 0
     assert "watersic: cholesky 1" in shown
     assert "watersic: sic 2" in shown
-    assert shown.rpartition("\r")[2] == ""  # the line is gone at the end
-    assert shown.rsplit("\r", 2)[1].strip() == ""
+    progress, _, remark = shown.rstrip().rpartition("\r")
+    assert remark.startswith("waterlevel quantize: ")  # the line is gone at the end
+    assert progress.rpartition("\r")[2].strip() == ""
     first = (tmp_path / "out").read_bytes()
     in_pipe = call(*arguments)
-    assert in_pipe.stderr == b""
+    assert b"\n" not in in_pipe.stderr.rstrip(b"\n")  # the remark on the dead feature
     assert in_pipe.stdout == on_terminal.stdout
     assert (tmp_path / "out").read_bytes() == first
 

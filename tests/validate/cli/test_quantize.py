@@ -115,8 +115,10 @@ def arguments(options: str) -> list[str]:
 
 def quantized(command: Command, layer: Path, options: str) -> tuple[dict[str, NDArray], Any]:
     done = command.quantize(layer, *arguments(options), "--json")
-    assert (done.code, done.err) == (0, "")
-    return command.result()
+    found, metadata = command.result()
+    said = "".join(f"waterlevel quantize: {layer}: {line}\n" for line in metadata["remarks"])
+    assert (done.code, done.err) == (0, said)
+    return found, metadata
 
 
 @pytest.mark.parametrize(("options", "function", "parameters"), CASES, ids=[c[0] for c in CASES])
@@ -242,9 +244,9 @@ def test_what_is_not_exact_is_said(command: Command, tmp_path: Path):
         for options in ("rtn --bits 3", "gptq --bits 3 --rotate haar", "waterfilling --spacing 0.3")
     }
     assert list(inexact.values()) == [
-        {"limit", "gap"}, {"limit", "gap", "rotation"}, {"limit", "gap", "rotation"},
-        set(), {"rotation"}, set(),
-    ]  # fmt: skip
+        {"limit", "gap", "relative_error", *more}
+        for more in ((), ("rotation",), ("rotation",))
+    ] + [{"relative_error", *more} for more in ((), ("rotation",), ())]  # fmt: skip
 
 
 def test_eigenvectors_of_the_file_are_used(command: Command, tmp_path: Path):
@@ -272,7 +274,7 @@ def test_drift_and_residual(command: Command, tmp_path: Path):
     same_bits(found["dequantized"], result.dequantized)
     assert metadata["limit"] is metadata["gap"] is None
     assert "drift" in metadata["limit_undefined"]
-    assert (metadata["inexact"], metadata["unused"]) == ({}, [])
+    assert (set(metadata["inexact"]), metadata["unused"]) == ({"relative_error"}, [])
     text = command.quantize(layer, *arguments("watersic --spacing 0.1")).out
     assert [line.split()[1] for line in text.splitlines() if line[:5] in ("limit", "gap  ")] == [
         "—", "—",
@@ -336,7 +338,6 @@ def test_the_limit_may_be_infinite(command: Command, tmp_path: Path):
 def test_no_warning_and_no_failure_at_the_edges(command: Command, tmp_path: Path):
     edges = {
         "zeros": {"weight": np.zeros((ROWS, COLUMNS))},
-        "all dead": {"covariance": np.zeros((COLUMNS, COLUMNS))},
         "one by one": {"weight": np.ones((1, 1)), "covariance": np.ones((1, 1))},
         "one row": {"weight": np.ones((1, COLUMNS))},
         "tiny": {"weight": 1e-150 * tensors()["weight"]},
@@ -350,9 +351,32 @@ def test_no_warning_and_no_failure_at_the_edges(command: Command, tmp_path: Path
             "watersic --rate 3", "waterfilling --rate 0.6",
         ):  # fmt: skip
             done = command.quantize(layer, *arguments(options))
-            missed = not command.result()[1]["rate_met"]
-            assert (done.code, done.err.count("\n")) == (missed, missed), (name, options, done.err)
+            report = command.result()[1]
+            missed, lines = not report["rate_met"], len(report["remarks"])
+            assert (done.code, done.err.count("\n")) == (missed, lines + missed), (name, options)
+            assert lines == (0 if name == "one by one" else 1), (name, report["remarks"])
             assert np.isfinite(load(command.output)[0]["dequantized"]).all()
+
+
+@pytest.mark.parametrize("options", ["rtn --bits 3", "watersic --rate 3"])
+def test_a_covariance_that_is_zero_is_refused(command: Command, tmp_path: Path, options: str):
+    layer = write(tmp_path / "layer", covariance=np.zeros((COLUMNS, COLUMNS)))
+    done = command.quantize(layer, *arguments(options))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "calibration saw no input of this layer" in done.err
+    assert not command.output.exists()
+
+
+def test_the_text_says_what_the_numbers_mean(command: Command, tmp_path: Path):
+    """Relative error and decibels beside D, what a grid uses; the JSON has the same numbers."""
+    layer = write(tmp_path / "layer")
+    out = command.quantize(layer, *arguments("rtn --bits 3")).out
+    report = command.result()[1]
+    decibels = 10 * np.log10(report["relative_error"])
+    assert f"{report['relative_error']:.3g} of its energy, {decibels:.1f} dB" in out
+    grid = report["grid"]
+    assert f"{grid['codes_at_ends'] / (ROWS * COLUMNS):.2%}" in out
+    assert f"{grid['unused_levels']} of 8" in out
 
 
 def test_a_weight_whose_squares_underflow_is_refused(command: Command, tmp_path: Path):

@@ -100,14 +100,19 @@ def test_the_table_shows_the_numbers_of_the_json(
 ):
     report = study_of(tmp_path, layer, "--rates", "2,4")
     printed = capsys.readouterr().out.splitlines()
+    missed = set()
     for method in METHODS:
         (line,) = (line for line in printed if line.startswith(f"{method} "))
         expected = []
         for rate in (2.0, 4.0):
             result = study_tables.find(report["layers"][0]["results"], method, rate)
             expected += [f"{result['rate_column']:.3f}", f"{result['distortion']:.2e}"]
-            expected += [f"{result['limit']:.3f}", f"{result['gap']:.3f}"]
+            mark = "" if result["rate_met"] else "*"
+            expected += [f"{result['limit']:.3f}", f"{result['gap']:.3f}{mark}"]
+            missed |= {mark}
         assert line.removeprefix(method).split() == expected
+    assert missed == {"", "*"}  # with few rows WaterSIC's side information alone costs more than 2
+    assert study_tables.MISSED_LEGEND in printed
 
 
 def test_json_is_complete(tmp_path: Path, layer: Path):
@@ -237,7 +242,8 @@ def test_a_rate_that_is_out_of_reach(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert printed.err.startswith(
         "waterlevel study: zero, RTN: no rate within 0.005 of 3 was found"
     )
-    assert printed.err.endswith("(and 5 more)\n")
+    least = (16 + 4 * 8) / (48 * 8)
+    assert f"(side information alone costs at least {least:.3f}) (and 5 more)\n" in printed.err
     assert printed.err.count("\n") == 1
     assert "WaterSIC" in printed.out
 
@@ -345,7 +351,7 @@ def bundled_report(rates: list[float]) -> dict[str, Any]:
     """The bundled layers with made-up results, as long as they get below 10 bits."""
     paths, left_out = study.choose_files([], wide_too=False)
     layers = [study.describe_layer(study.read_layer(path), None) for path in paths]
-    long = {**dict.fromkeys(MEASURED, 9.8765), "gap": -1.2345}
+    long = {**dict.fromkeys(MEASURED, 9.8765), "gap": -1.2345, "rate_met": False}
     for layer in layers:
         layer["results"] = [
             {**long, "method": method, "target": rate} for rate in rates for method in METHODS
