@@ -386,7 +386,8 @@ def warn_of_missed_rates(layers: Iterable[dict[str, Any]]) -> int:
     layer, result = missed[0]
     others = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
     method = result["method"].split()[0].lower()
-    least = side_information_rate(method, result["parameters"], *layer["shape"], "rate")
+    rows, columns = layer["shape"]
+    least = side_information_rate(method, result["parameters"], rows, columns, "rate")
     fail(
         "waterlevel study",
         f"{layer['name']}, {result['method']}: no rate within {TOLERANCE} of {result['target']:g} "
