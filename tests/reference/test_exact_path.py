@@ -27,6 +27,7 @@ def names(text: str) -> set[str]:
 # Modules of reference/ that are not exact, with the reason; every other one is, new ones included.
 NOT_EXACT = {
     "bases.haar": "draws an orthogonal matrix with LAPACK: an input of the algorithms",
+    "minimal": "a page for reading, on BLAS and LAPACK; its docstring says where codes may differ",
     "limits.gaussian_limit": "eigenvalues by LAPACK, and the limit that follows from them",
     **dict.fromkeys(
         names(
