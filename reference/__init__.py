@@ -3,6 +3,8 @@
 Reading order. Each module opens with the question it answers, then the equation, a derivation, an
 example small enough to check by hand, an exercise, and code that looks like the equation.
 
+Five minutes: `minimal`, every method and the gap on one page of plain NumPy.
+
 An afternoon, from reverse waterfilling to WaterSIC; it needs linear algebra and some Python:
 
 1. `limits.waterfilling`    how few bits can a given distortion cost, and who gets them?

@@ -4,22 +4,26 @@ Weights W (a×n) meet inputs of second moment Σ = L Lᵀ. What counts is the er
 
     D = tr((Ŵ-W) Σ (Ŵ-W)ᵀ) / (a·n) = |(Ŵ-W) L|² / (a·n)
 
-RTN rounds W itself: Z = rint(W/α). The other three round a target Y, and no column is forgotten:
+RTN rounds W itself: Z = rint(W/α). The other three round a target Y, column by column:
 
-    GPTQ          Y = W L on reversed columns,  z_k = rint(Y_k / L_kk / α),  Ŵ_k = α·z_k
-    WaterSIC      Y = W L,                      z_k = rint(Y_k / c),         Ŵ_k = γ_k·(c/L_kk)·z_k
-    waterfilling  Y = W V √λ,                   z_k = rint(Y_k / c) where σ²λ_k > c²/12, else 0
+    GPTQ          Y = W L, columns reversed,  z_k = rint(Y_k / L_kk / α),  Ŵ_k = α·z_k
+    WaterSIC      Y = W L,                    z_k = rint(Y_k / c),         Ŵ_k = γ_k·(c/L_kk)·z_k
+    waterfilling  Y = W V √λ,                 z_k = rint(Y_k / c),         Ŵ = (γ_k·(c/√λ_k)·z_k) Vᵀ
 
-where in the first two each decision is cancelled, Y_j -= Ŵ_k·L_kj for j < k, and γ_k is the best
-multiple, Σ z·y / Σ z² / c. The gap is the entropy of the codes, column by column, less the rate
-that Gaussian weights of this mean square σ² need for this D: ½·mean(log2(max(σ²λ_k/θ, 1))) with
-the water level θ for which mean(min(θ, σ²λ_k)) = D.
+The first two compensate each decision in the columns still open, Y_j -= Ŵ_k·L_kj for j < k. The
+third has Σ = V diag(λ) Vᵀ, needs no compensation, and zeroes what the water covers, σ²λ_k ≤ c²/12
+with σ² = mean(W²). γ_k = Σ z·y / (c·Σ z²) is the best multiple of a column's codes.
 
-This page sums by BLAS, which keeps no stated order. A code can therefore differ from the full
-methods' where Y/c lies within rounding of a half, and from there on in its own row (with gains, in
-every row). Σ must be positive definite, or the damping must make it so; no feature may be dead.
+The gap is the entropy of the codes less the limit: the rate that Gaussian weights with this σ² need
+for this D, ½·mean(log2(max(σ²λ_k/θ, 1))) at the water level θ where mean(min(θ, σ²λ_k)) = D.
 
-Worked example: Σ = (1 0.8; 0.8 1), W = (0.4 0.4). GPTQ rounds column 0 to 0, and makes it good.
+This page sums by BLAS, which keeps no stated order. A code can differ from that of the full methods
+where Y/c lies within rounding of a half, and from there on in its own row (with gains, in every
+row). Σ must be positive definite, or be made so by the damping, and no input may be 0 throughout. The
+entropy is the full `rate_column`, which is held against theory and comes into the gap; what a file
+costs, `rate`, comes with side information and shared tables (`coding.rates`).
+
+Worked example: Σ = (1 0.8; 0.8 1), W = (0.4 0.4). GPTQ rounds column 0 to 0, and compensates.
 
 >>> W, covariance = np.array([[0.4, 0.4]]), np.array([[1.0, 0.8], [0.8, 1.0]])
 >>> rtn(W, 1.0), gptq(W, covariance, 1.0, damping=0.0)
@@ -63,25 +67,37 @@ def gptq(
     return Z
 
 
+def best_multiple(z: NDArray, y: NDArray, spacing: float) -> float:
+    """γ, for which γ·c·z is as near to y as it gets."""
+    return z @ y / (z @ z) / spacing if z.any() else 0.0
+
+
 def watersic(
     W: NDArray, covariance: NDArray, spacing: float, damping: float = 1e-4
 ) -> tuple[NDArray, NDArray]:
     """(Z, Ŵ), both a×n, with the gains γ and no rescaling; `spacing` is c."""
-    L = factor(covariance, damping)
-    Y = W @ L
+    energy = covariance.diagonal()
+    live = np.flatnonzero(energy >= 1e-3 * np.median(energy))  # dead inputs get zeros
+    L = factor(covariance[np.ix_(live, live)], damping)
+    Y = W[:, live] @ L
     Z, quantized = np.zeros(W.shape), np.zeros(W.shape)
     for k in reversed(range(len(L))):
-        z = np.rint(Y[:, k] / spacing)
-        gain = z @ Y[:, k] / (z @ z) / spacing if z.any() else 0.0
-        Z[:, k], quantized[:, k] = z, z * (gain * (spacing / L[k, k]))
-        Y[:, :k] -= np.outer(quantized[:, k], L[k, :k])
+        Z[:, live[k]] = z = np.rint(Y[:, k] / spacing)
+        quantized[:, live[k]] = z * (best_multiple(z, Y[:, k], spacing) * (spacing / L[k, k]))
+        Y[:, :k] -= np.outer(quantized[:, live[k]], L[k, :k])
     return Z, quantized
 
 
-def waterfilling(W: NDArray, eigenvalues: NDArray, V: NDArray, spacing: float) -> NDArray:
-    """Codes Z, a×n, in the eigenbasis; components under the water level c²/12 are silent."""
-    active = np.mean(W * W) * eigenvalues > spacing * spacing / 12
-    return np.where(active, np.rint((W @ V) * np.sqrt(eigenvalues) / spacing), 0.0)
+def waterfilling(
+    W: NDArray, eigenvalues: NDArray, V: NDArray, spacing: float
+) -> tuple[NDArray, NDArray]:
+    """(Z, Ŵ), both a×n, Z in the eigenbasis V of Σ (`np.linalg.eigh`); `spacing` is c."""
+    Z, quantized = np.zeros(W.shape), np.zeros(W.shape)
+    for k in np.flatnonzero(np.mean(W * W) * eigenvalues > spacing * spacing / 12):
+        y = W @ V[:, k] * np.sqrt(eigenvalues[k])
+        Z[:, k] = z = np.rint(y / spacing)
+        quantized[:, k] = z * (best_multiple(z, y, spacing) * (spacing / np.sqrt(eigenvalues[k])))
+    return Z, quantized @ V.T
 
 
 def distortion(W: NDArray, covariance: NDArray, quantized: NDArray) -> float:
@@ -91,9 +107,12 @@ def distortion(W: NDArray, covariance: NDArray, quantized: NDArray) -> float:
 
 
 def entropy(Z: NDArray) -> float:
-    """Bits per weight: the mean over columns of the entropy of each, without bias correction."""
-    counts = [np.unique(column, return_counts=True)[1] / len(Z) for column in Z.T]
-    return float(np.mean([-np.sum(p * np.log2(p)) for p in counts]))
+    """Bits per weight: the mean over columns of each one's own, with Miller and Madow's term."""
+    bits = 0.0
+    for column in Z.T:
+        p = np.unique(column, return_counts=True)[1] / len(Z)
+        bits += (len(p) - 1) / (2 * len(Z) * np.log(2)) - p @ np.log2(p)
+    return float(bits / Z.shape[1])
 
 
 def limit(variances: NDArray, D: float) -> float:
