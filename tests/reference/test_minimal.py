@@ -70,11 +70,19 @@ def test_gptq(layer, coarseness, actorder):
 @pytest.mark.parametrize("coarseness", COARSENESS)
 def test_watersic_and_its_gap(layer, basis, coarseness):
     weight, covariance = layer
-    spacing = coarseness * root_mean_square(weight @ np.linalg.cholesky(covariance))
-    full = reference.watersic(weight, covariance, step=spacing, rescale=False, backend=FAST)
+    eigenvalues, V = basis
+    spacing = coarseness * root_mean_square((weight @ V) * np.sqrt(eigenvalues))
+    full = reference.watersic(
+        weight,
+        covariance,
+        step=spacing,
+        rescale=False,
+        eigenvalues=eigenvalues,
+        backend=FAST,
+    )
     Z, quantized = minimal.watersic(weight, covariance, spacing)
     np.testing.assert_array_equal(Z, full.codes)
-    check_measures(layer, basis[0], Z, quantized, full)
+    check_measures(layer, eigenvalues, Z, quantized, full)
 
 
 @pytest.mark.parametrize("coarseness", COARSENESS)
