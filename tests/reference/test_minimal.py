@@ -54,7 +54,7 @@ def root_mean_square(values):
 def test_rtn(layer, coarseness):
     weight, covariance = layer
     spacing = coarseness * root_mean_square(weight)
-    full = reference.rtn(weight, covariance, step=spacing, backend=FAST)
+    full = reference.rtn(weight, covariance, spacing=spacing, backend=FAST)
     np.testing.assert_array_equal(minimal.rtn(weight, spacing), full.codes)
 
 
@@ -63,7 +63,7 @@ def test_rtn(layer, coarseness):
 def test_gptq(layer, coarseness, actorder):
     weight, covariance = layer
     spacing = coarseness * root_mean_square(weight)
-    full = reference.gptq(weight, covariance, step=spacing, actorder=actorder, backend=FAST)
+    full = reference.gptq(weight, covariance, spacing=spacing, actorder=actorder, backend=FAST)
     np.testing.assert_array_equal(minimal.gptq(weight, covariance, spacing, actorder), full.codes)
 
 
@@ -75,7 +75,7 @@ def test_watersic_and_its_gap(layer, basis, coarseness):
     full = reference.watersic(
         weight,
         covariance,
-        step=spacing,
+        spacing=spacing,
         rescale=False,
         eigenvalues=eigenvalues,
         backend=FAST,
@@ -90,7 +90,7 @@ def test_waterfilling_and_its_gap(layer, basis, coarseness):
     weight, covariance = layer
     eigenvalues, V = basis
     spacing = coarseness * root_mean_square((weight @ V) * np.sqrt(eigenvalues))
-    full = reference.waterfill(weight, covariance, eigenvalues, V, step=spacing, backend=FAST)
+    full = reference.waterfilling(weight, covariance, eigenvalues, V, spacing=spacing, backend=FAST)
     Z, quantized = minimal.waterfilling(weight, eigenvalues, V, spacing)
     np.testing.assert_array_equal(Z, full.codes)
     check_measures(layer, eigenvalues, Z, quantized, full)
