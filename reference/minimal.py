@@ -19,9 +19,9 @@ for this D, ½·mean(log2(max(σ²λ_k/θ, 1))) at the water level θ where mean
 
 This page sums by BLAS, which keeps no stated order. A code can differ from that of the full methods
 where Y/c lies within rounding of a half, and from there on in its own row (with gains, in every
-row). Σ must be positive definite, or be made so by the damping, and no input may be 0 throughout. The
-entropy is the full `rate_column`, which is held against theory and comes into the gap; what a file
-costs, `rate`, comes with side information and shared tables (`coding.rates`).
+row). Σ must be positive definite, or be made so by the damping, and no input may be 0 throughout.
+The entropy is the full `rate_column`, which is held against theory and comes into the gap; what a
+file costs, `rate`, comes with side information and shared tables (`coding.rates`).
 
 Worked example: Σ = (1 0.8; 0.8 1), W = (0.4 0.4). GPTQ rounds column 0 to 0, and compensates.
 

@@ -129,11 +129,11 @@ def entropy_bound(Z):
 def limit_bound(weight, eigenvalues, distortion, in_distortion):
     """The limit R(v, D) at the level θ changes by no more than (max |dv| + |dD|)/(2·θ·ln 2).
 
-    For dR = Σ dv_k/(2n·ln 2·max(v_k, θ)) - dD/(2·θ·ln 2). The eigenvalues of both sides are those of
-    a matrix that differs from Σ by n·2⁻⁵³·λ_max (LAPACK Users' Guide, section 4.7; its modest
+    For dR = Σ dv_k/(2n·ln 2·max(v_k, θ)) - dD/(2·θ·ln 2). The eigenvalues of both sides are those
+    of a matrix that differs from Σ by n·2⁻⁵³·λ_max (LAPACK Users' Guide, section 4.7; its modest
     factor is seen to be below 1 here), σ² and the mean of n components are sums.
     """
-    rows, columns = weight.shape
+    columns = weight.shape[1]
     variances = np.mean(weight * weight) * eigenvalues
     in_variances = (2 * columns + 2 * weight.size) * ROUNDING * variances.max()
     in_distortion += (columns + 1) * ROUNDING * distortion
