@@ -69,7 +69,7 @@ def gptq(
 
 def best_multiple(z: NDArray, y: NDArray, spacing: float) -> float:
     """γ, for which γ·c·z is as near to y as it gets."""
-    return z @ y / (z @ z) / spacing if z.any() else 0.0
+    return float(z @ y / (z @ z) / spacing) if z.any() else 0.0
 
 
 def watersic(
