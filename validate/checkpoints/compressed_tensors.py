@@ -113,9 +113,8 @@ class CompressedTensorsReader:
             name = f"{stem}.weight"
             files.expect(name, ("I8" if element is None else "F8_E4M3",), (None, None))
             codes = files.read(name)
-            if element is not None and (bad := np.isnan(element.values)[codes]).any():
-                row, column = np.argwhere(bad)[0]
-                raise files.refusal(name, f"is NaN at [{row}, {column}]")
+            if element is not None and (place := element.first_nan(codes)) is not None:
+                raise files.refusal(name, f"is NaN at {list(place)}")
             return codes
         name = f"{stem}.weight_packed"
         if element is not None:

@@ -41,6 +41,13 @@ class Element:
         """The numbers of the patterns; exact. Patterns below 2^bits, any shape."""
         return np.take(self.values, patterns)
 
+    def first_nan(self, patterns: NDArray[np.uint8]) -> tuple[int, ...] | None:
+        """Where a pattern stands for NaN: the place of one, or None."""
+        for nan in np.flatnonzero(np.isnan(self.values)):
+            if (found := patterns == nan).any():
+                return tuple(int(index) for index in np.argwhere(found)[0])
+        return None
+
     def encode(self, numbers: NDArray) -> NDArray[np.uint8]:
         """The patterns of numbers that are in the set, -0 included.
 

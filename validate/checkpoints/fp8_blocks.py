@@ -46,9 +46,8 @@ class Fp8BlockReader:
             scale, group = block_scales(files, scale_name, self.block, shape)
         element = ELEMENTS["fp8-e4m3"]
         codes = files.read(name)
-        if (bad := np.isnan(element.values)[codes]).any():
-            row, column = np.argwhere(bad)[0]
-            raise files.refusal(name, f"is NaN at [{row}, {column}]")
+        if (place := element.first_nan(codes)) is not None:
+            raise files.refusal(name, f"is NaN at {list(place)}")
         stored = files.bits(name, scale_name)
         dtype = files.entry(scale_name).dtype
         return QuantizedWeight(name, self.format, 8, codes, scale, group, stored, dtype, element)

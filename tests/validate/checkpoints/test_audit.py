@@ -1,6 +1,7 @@
 """Every finding of the audit has its planted fault; a correct checkpoint is quiet."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -352,3 +353,37 @@ def test_moments_of_another_width_are_refused(tmp_path, source, good):
     checkpoint = open_checkpoint(tmp_path / "out")
     with pytest.raises(BadInput, match=f"{UP} has 96 columns, but the Σ given for it 95"):
         audit(checkpoint, open_checkpoint(source), NUMPY, lambda name: np.eye(95))
+
+
+def peak(tmp_path, layers):
+    """Largest memory of Python and NumPy while a model of so many equal layers is audited."""
+    names = [UP.replace("layers.0", f"layers.{index}") for index in range(layers)]
+    source = model(tmp_path / f"source-{layers}", dict.fromkeys(names, (256, 512)))
+    group = even_groups(512, 32)
+    weight = QuantizedWeight(
+        UP,
+        "int",
+        4,
+        np.random.default_rng(0).integers(0, 16, (256, 512), dtype=np.uint8),
+        np.full((256, 16), 0.5, np.float32),
+        group,
+        bits_stored=0,
+        scale_dtype="F16",
+        zero=np.full((256, 16), 8, np.int16),
+    )
+    weights = {name: (lambda name=name: replace(weight, name=name)) for name in names}
+    output = tmp_path / f"written-{layers}"
+    write_checkpoint(source, output, "gptq", weights)
+    quantized, original = open_checkpoint(output), open_checkpoint(source)
+    tracemalloc.start()
+    try:
+        rows = audit(quantized, original, NUMPY).rows
+        assert len(rows) == layers
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_is_that_of_one_layer(tmp_path):
+    """Sixteen layers take what two take, and a little for their rows in the table."""
+    assert peak(tmp_path, 16) < peak(tmp_path, 2) + 100_000 < 16 * 256 * 512 * 4 * 4
