@@ -82,15 +82,12 @@ def quantize_model(
     backend: Operations,
     *,
     batch: int = 1,
-    done: Callable[[int], Weights | None] = lambda index: None,
     told: Callable[[str], None] = lambda name: None,
 ) -> Iterator[tuple[int, list[QuantizedLayer]]]:
     """The layers of one block after the other.
 
     Args:
         sequences: count × length tokens. batch: sequences computed together.
-        done: the float32 weights of a block that was finished before, by the names of GROUPS; it is
-            walked through and not quantised again (not with a `plan.rate`: see `Budget`).
         told: is called with the name of each layer before it is quantised.
 
     Raises:
@@ -101,17 +98,15 @@ def quantize_model(
     budget = _Budget(decoder, plan)
     walk = _Walk(decoder, sequences, batch, plan)
     for index in range(decoder.configuration.blocks):
-        block, finished, layers = decoder.block(index), done(index), []
+        block, layers = decoder.block(index), []
         walk.enter(block)
         for group, names in GROUPS.items():
-            if finished is None:
-                moments = walk.moments(group)
-                for name in names:
-                    told(block.tensor_name(name))
-                    layers.append(_quantize(block, name, moments, plan, budget, backend))
-                weights = {n: q.weight for n, q in zip(names, layers[-len(names) :], strict=True)}
-            else:
-                weights = {name: finished[name] for name in names}
+            moments, weights = walk.moments(group), {}
+            for name in names:
+                told(block.tensor_name(name))
+                layer = _quantize(block, name, moments, plan, budget, backend)
+                layers.append(layer)
+                weights[name] = layer.weight
             walk.step(block, group, weights)
         walk.leave()
         yield index, layers

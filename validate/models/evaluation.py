@@ -1,0 +1,116 @@
+"""What is a model worth on a text, and how far is it from the original?
+
+Each token but the first of the text is predicted once: windows of `length` inputs lie side by side,
+and the last token of a window's targets is the first input of the next. The likelihood of every
+token has the same bits everywhere (`reference.decoder.likelihood`). What is made of them here,
+means, standard errors and divergences, is float64 by NumPy, the same to some twelve digits.
+
+The standard error takes windows as independent. Two models on one text have it in common: compare
+their differences, which have a standard error of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...reference.decoder import Decoder
+from ...reference.errors import BadInput
+from .token_files import Tokens
+
+LN_2 = math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over windows and its standard error; the error of a single window is NaN."""
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, values: NDArray) -> Estimate:
+        count = len(values)
+        error = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+        return cls(float(values.mean()), error)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A model on a text.
+
+    Attributes:
+        bits: of the tokens of each window, mean per token.
+        tokens_per_byte: of the text, or None if it came as tokens.
+        divergence: KL(original ‖ model) in bits, mean per token of each window; None without one.
+        same_top: share of tokens for which both have the same likeliest next token, or None.
+    """
+
+    bits: NDArray[np.float64]
+    tokens_per_byte: float | None
+    divergence: NDArray[np.float64] | None = None
+    same_top: float | None = None
+
+    @property
+    def perplexity(self) -> float:
+        return 2.0 ** float(self.bits.mean())
+
+    @property
+    def bits_per_byte(self) -> Estimate | None:
+        """Bits per token times tokens per byte of the text."""
+        if self.tokens_per_byte is None:
+            return None
+        return Estimate.of(self.bits * self.tokens_per_byte)
+
+    def above(self, other: Evaluation) -> Estimate:
+        """How many more bits a token than the other model on the same windows."""
+        if self.bits.shape != other.bits.shape:
+            raise BadInput("two evaluations can be compared on the same windows only")
+        return Estimate.of(self.bits - other.bits)
+
+
+def evaluation_windows(tokens: Tokens, length: int, count: int | None) -> NDArray[np.int64]:
+    """Windows of length + 1 tokens that share their ends, the first `count` of the text or all.
+
+    Raises BadInput if the text is too short.
+    """
+    shorter = Tokens(tokens.numbers[:-1], tokens.bytes, tokens.source)
+    first = shorter.windows(length, count, None)
+    ends = tokens.numbers[length : length * len(first) + 1 : length]
+    return np.concatenate([first, ends[:, None]], axis=1)
+
+
+def evaluate(
+    decoder: Decoder,
+    windows: NDArray[np.int64],
+    tokens: Tokens,
+    original: Decoder | None = None,
+    told: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """Evaluate a model, and compare it with the original if that is given; a window at a time."""
+    bits, divergence, same = [], [], 0
+    for number, row in enumerate(windows):
+        told(f"window {number + 1} of {len(windows)}")
+        hidden = decoder.hidden(row[None, :-1])
+        found = np.array(list(decoder.log_likelihood_of(hidden, row[None, 1:])))
+        bits.append(-float(found.mean()) / LN_2)
+        if original is not None:
+            ours = log_softmax(decoder.passes.host(decoder.predict(hidden))[0])
+            theirs = log_softmax(original.passes.host(original.logits(row[:-1])))
+            divergence.append(float((np.exp(theirs) * (theirs - ours)).sum(-1).mean()) / LN_2)
+            same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    per_byte = None if tokens.bytes is None else len(tokens.numbers) / tokens.bytes
+    if original is None:
+        return Evaluation(np.array(bits), per_byte)
+    share = same / (len(windows) * (windows.shape[1] - 1))
+    return Evaluation(np.array(bits), per_byte, np.array(divergence), share)
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ln of the softmax over the last axis, in float64."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

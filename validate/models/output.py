@@ -1,0 +1,194 @@
+"""A quantised model as a Hugging Face directory that appears whole or not at all.
+
+It is written beside its place, one file of weights a block, and renamed at the end. The folder
+`NAME.unfinished` belongs to the run that made it: it is made new, so that of two runs on one output
+the second is refused, and it is removed when its run fails.
+
+`waterlevel-manifest.json` says how the model came about, in what is exact alone: no times, no
+library, no machine. So the digest of the whole directory is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from ...reference.decoder import Decoder
+from ...reference.errors import BadInput
+from ...reference.operations import CONTRACT_VERSION
+from ..layers.layer_files import sha256, to_json
+from ..support.whole_files import replacing, write_whole
+from .directory import CONFIGURATION, INDEX
+from .pipeline import QuantizedLayer
+
+MANIFEST = "waterlevel-manifest.json"
+COPIED = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"),
+    *("generation_config.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE"),
+)
+"""Files of the original directory that go along, where they are there."""
+
+
+@contextmanager
+def unfinished(output: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `output` when the block ends well.
+
+    Raises:
+        BadInput: the output is there already, another run writes it, or there is no place for it.
+    """
+    output = Path(os.path.abspath(output))
+    folder = output.parent / f"{output.name}.unfinished"
+    if output.exists() or output.is_symlink():
+        raise BadInput(f"output {output} exists already; give another name, or remove it")
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise BadInput(
+            f"{folder} is there: another run writes {output}, or one was ended by force; "
+            "if none is running, remove that folder"
+        ) from None
+    except OSError as error:
+        raise BadInput(f"output {output} cannot be made: {error.strerror}") from None
+    try:
+        yield folder
+        if output.exists():
+            raise BadInput(f"output {output} has appeared meanwhile; give another name")
+        os.rename(folder, output)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_model(
+    folder: Path,
+    original: Path,
+    decoder: Decoder,
+    blocks: Iterable[tuple[int, list[QuantizedLayer]]],
+    description: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Fill a folder with the model, one block in memory at a time.
+
+    Args:
+        original: the directory the decoder is from. blocks: of `quantize_model`.
+        description: what the manifest says of the run; exact things only.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    tensors, count = dict.fromkeys(decoder.tensors), decoder.configuration.blocks
+    shards, layers = {}, []
+    for index, quantized in blocks:
+        found: dict[str, NDArray] = {layer.name: layer.weight for layer in quantized}
+        prefix = f"model.layers.{index}."
+        for name in tensors:
+            if name.startswith(prefix) and name not in found:
+                found[name] = decoder.tensors[name]
+        shards |= _shard(folder, index + 1, count + 1, found)
+        layers += [_layer_entry(layer) for layer in quantized]
+    rest = {name: decoder.tensors[name] for name in tensors if name not in shards}
+    shards |= _shard(folder, count + 1, count + 1, rest)
+    size = sum((folder / name).stat().st_size for name in set(shards.values()))
+    index_file = {"metadata": {"total_size": size}, "weight_map": shards}
+    _write(folder / INDEX, to_json(index_file, indent=1) + "\n")
+    fields = json.loads((original / CONFIGURATION).read_text("utf-8"))
+    fields.pop("torch_dtype", None)
+    _write(folder / CONFIGURATION, to_json({**fields, "dtype": "float32"}, indent=1) + "\n")
+    for name in COPIED:
+        if (original / name).is_file():
+            write_whole(folder / name, (original / name).read_bytes())
+    manifest = {
+        **description,
+        "contract": CONTRACT_VERSION,
+        "quantiser": "ordered",
+        "weights": sum(layer["rows"] * layer["columns"] for layer in layers),
+        "rates": _mean_rates(layers),
+        "layers": layers,
+        "files": file_digests(folder),
+    }
+    _write(folder / MANIFEST, to_json(manifest, indent=1) + "\n")
+    return manifest
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, by its name."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def directory_digest(folder: Path) -> str:
+    """One SHA-256 for all names and contents."""
+    return hashlib.sha256(to_json(file_digests(folder)).encode()).hexdigest()
+
+
+def _shard(folder: Path, number: int, of: int, tensors: Mapping[str, NDArray]) -> dict[str, str]:
+    name = f"model-{number:05d}-of-{of:05d}.safetensors"
+    whole = {n: np.ascontiguousarray(t) for n, t in tensors.items()}
+    try:
+        with replacing(folder / name) as beside:
+            save_file(whole, beside, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise _cannot(folder / name, error) from error
+    return dict.fromkeys(tensors, name)
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        write_whole(path, content.encode())
+    except OSError as error:
+        raise _cannot(path, error) from error
+
+
+def _cannot(path: Path, error: Exception) -> OSError:
+    reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+    return OSError(f"{path} cannot be written: {reason}; nothing of the output is kept")
+
+
+def _layer_entry(layer: QuantizedLayer) -> dict[str, Any]:
+    result = layer.result
+    rows, columns = result.codes.shape
+    return {
+        "name": layer.name,
+        "rows": rows,
+        "columns": columns,
+        "rates": asdict(result.rates),
+        "rate_met": result.rate_met,
+        "distortion": result.distortion,
+        "weight_mean_square": result.weight_mean_square,
+        "parameters": {n: v for n, v in result.parameters.items() if n != "backend"},
+        "codes_sha256": sha256(result.codes),
+        "weight_sha256": sha256(layer.weight),
+    }
+
+
+def _mean_rates(layers: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Rates of the model: of the layers, weighted by their numbers of weights."""
+    found, weights = {}, sum(layer["rows"] * layer["columns"] for layer in layers)
+    for name in layers[0]["rates"]:
+        values = [layer["rates"][name] for layer in layers]
+        if None in values:
+            found[name] = None
+            continue
+        total = 0.0
+        for layer, value in zip(layers, values, strict=True):
+            total += layer["rows"] * layer["columns"] * value
+        found[name] = total / weights
+    return found
