@@ -12,9 +12,11 @@ from typing import Any
 
 from ..support.console import Parser
 
-SUMMARY = "whole models: audit a quantised checkpoint"
+SUMMARY = "whole models: quantise, evaluate, audit a checkpoint"
 # Name, module, summary.
 SUBCOMMANDS = {
+    "quantize": ("model_quantize", "quantise a model block by block, the same bits everywhere"),
+    "evaluate": ("model_evaluate", "bits per byte of models on a text, and KL from the original"),
     "audit": ("model_audit", "compare a quantised checkpoint with the original, layer by layer"),
 }
 

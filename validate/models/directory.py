@@ -73,7 +73,8 @@ ROPE_FIELDS = {
 }
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file of bounded size. Raises BadInput for anything else."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give a Hugging Face directory")
     if path.stat().st_size > LARGEST_JSON:
@@ -124,7 +125,7 @@ def read_configuration(directory: Path) -> Configuration:
             known; a value that does not fit.
     """
     path = directory / CONFIGURATION
-    fields = _Fields(path, _json(path))
+    fields = _Fields(path, read_json(path))
     kind = fields.fields.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise fields.refuse("model_type", f"known are {', '.join(ARCHITECTURES)}")
@@ -154,6 +155,15 @@ def read_configuration(directory: Path) -> Configuration:
         query_key_norm=kind == "qwen3",
         windows=_windows(fields, kind),
     )
+
+
+def read_length(directory: Path) -> int | None:
+    """The tokens of a sequence that the model is made for, or None if config.json does not say."""
+    path = directory / CONFIGURATION
+    fields = _Fields(path, read_json(path))
+    if fields.fields.get("max_position_embeddings") is None:
+        return None
+    return fields.integer("max_position_embeddings")
 
 
 def _biases(fields: _Fields, kind: str) -> frozenset[str]:
@@ -287,7 +297,7 @@ def _weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX
     if not index.is_file():
         raise BadInput(f"{directory}: neither {WEIGHTS} nor {INDEX} is there")
-    table = _json(index).get("weight_map")
+    table = read_json(index).get("weight_map")
     if not isinstance(table, dict) or not table:
         raise BadInput(f"{index}: weight_map is missing")
     names = sorted({str(name) for name in table.values()})

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,20 @@ class Evaluation:
         if self.tokens_per_byte is None:
             return None
         return Estimate.of(self.bits * self.tokens_per_byte)
+
+    def figures(self, other: Evaluation | None) -> dict[str, Any]:
+        """All of it, ready for JSON; compared with another model on the same windows, if given."""
+        cost, found = self.bits_per_byte, {"perplexity": self.perplexity}
+        found |= {"bits_per_token": asdict(Estimate.of(self.bits))}
+        found |= {"bits_per_byte": None if cost is None else asdict(cost)}
+        if other is None or self.divergence is None:
+            return found
+        return {
+            **found,
+            "more_bits_per_token": asdict(self.above(other)),
+            "divergence": asdict(Estimate.of(self.divergence)),
+            "same_top": self.same_top,
+        }
 
     def above(self, other: Evaluation) -> Estimate:
         """How many more bits a token than the other model on the same windows."""

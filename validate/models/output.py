@@ -11,7 +11,6 @@ library, no machine. So the digest of the whole directory is the same everywhere
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +29,7 @@ from ...reference.errors import BadInput
 from ...reference.operations import CONTRACT_VERSION
 from ..layers.layer_files import sha256, to_json
 from ..support.whole_files import replacing, write_whole
-from .directory import CONFIGURATION, INDEX
+from .directory import CONFIGURATION, INDEX, read_json
 from .pipeline import QuantizedLayer
 
 MANIFEST = "waterlevel-manifest.json"
@@ -106,9 +105,9 @@ def write_model(
     size = sum((folder / name).stat().st_size for name in set(shards.values()))
     index_file = {"metadata": {"total_size": size}, "weight_map": shards}
     _write(folder / INDEX, to_json(index_file, indent=1) + "\n")
-    fields = json.loads((original / CONFIGURATION).read_text("utf-8"))
-    fields.pop("torch_dtype", None)
-    _write(folder / CONFIGURATION, to_json({**fields, "dtype": "float32"}, indent=1) + "\n")
+    fields = read_json(original / CONFIGURATION)
+    kept = {name: value for name, value in fields.items() if name != "torch_dtype"}
+    _write(folder / CONFIGURATION, to_json({**kept, "dtype": "float32"}, indent=1) + "\n")
     for name in COPIED:
         if (original / name).is_file():
             write_whole(folder / name, (original / name).read_bytes())
@@ -137,6 +136,21 @@ def file_digests(folder: Path) -> dict[str, str]:
 def directory_digest(folder: Path) -> str:
     """One SHA-256 for all names and contents."""
     return hashlib.sha256(to_json(file_digests(folder)).encode()).hexdigest()
+
+
+def read_rate(directory: Path) -> float | None:
+    """The rate that a manifest states, in bits per weight; None where there is no manifest.
+
+    Raises BadInput for one that is damaged.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    rates = read_json(path).get("rates")
+    rate = rates.get("rate") if isinstance(rates, dict) else None
+    if not isinstance(rate, int | float):
+        raise BadInput(f"{path}: rates has no rate")
+    return float(rate)
 
 
 def _shard(folder: Path, number: int, of: int, tensors: Mapping[str, NDArray]) -> dict[str, str]:

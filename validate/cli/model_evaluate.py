@@ -1,0 +1,101 @@
+"""`waterlevel model evaluate`: models on a text, and against the first of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..layers.layer_files import to_json
+from ..models.evaluation import Estimate, Evaluation, evaluate, evaluation_windows
+from ..models.loading import load_decoder
+from ..models.output import read_rate
+from ..models.token_files import read_tokens
+from ..support.console import UNDEFINED, number, table
+from ..support.progress import Progress
+from .method_options import count
+from .model_quantize import (
+    BUNDLED,
+    add_library_arguments,
+    add_text_arguments,
+    default_library,
+    length_of,
+    text_of,
+)
+
+EXAMPLES = """\
+examples:
+  waterlevel model evaluate OUT
+  waterlevel model evaluate OUT OTHER --against SmolLM2-135M --text wiki.txt
+
+The original is --against; without it, the model of the package. Bits of every token are the same on
+every machine; means, errors and divergences of them to twelve digits."""
+HEADERS = ("model", "rate", "bits/byte", "±", "more", "±", "KL", "±", "same top")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "models", nargs="*", type=Path, metavar="DIRECTORY", help="quantised models"
+    )
+    parser.add_argument(
+        "--against", type=Path, default=BUNDLED, metavar="ORIGINAL", dest="directory",
+        help="the original (the model of the package)",
+    )  # fmt: skip
+    add_text_arguments(parser, "to predict")
+    parser.add_argument(
+        "--sequences", type=count, metavar="N", help="the first windows of the text (all)"
+    )
+    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    add_library_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and print."""
+    library = arguments.library or default_library()
+    original = load_decoder(arguments.directory, library)
+    files, length = text_of(arguments, "held-out.txt"), length_of(arguments)
+    tokens = read_tokens(arguments.directory, files, original.configuration.vocabulary)
+    windows = evaluation_windows(tokens, length, arguments.sequences)
+    found: list[tuple[Path, float | None, Evaluation]] = []
+    with Progress("evaluate") as progress:
+        first = evaluate(original, windows, tokens, told=progress.stage)
+        found.append((arguments.directory, None, first))
+        for path in arguments.models:
+            decoder = load_decoder(path, library)
+            measured = evaluate(decoder, windows, tokens, original, progress.stage)
+            found.append((path, read_rate(path), measured))
+    print(as_json(found) if arguments.json else text(found, windows.shape))
+    return 0
+
+
+def text(found: Sequence[tuple[Path, float | None, Evaluation]], shape: tuple[int, ...]) -> str:
+    """A row for each model; `more` is in bits a byte (or a token) above the first."""
+    rows, base = [], found[0][2]
+    scale = base.tokens_per_byte or 1.0
+    for path, rate, each in found:
+        cost = each.bits_per_byte or Estimate.of(each.bits)
+        row = [path.name, number(rate), number(cost.mean), number(cost.error)]
+        if each is not base:
+            above, kl = each.above(base), Estimate.of(each.divergence)  # pyright: ignore
+            row += [number(above.mean * scale), number(above.error * scale)]
+            row += [number(kl.mean), number(kl.error), number(each.same_top)]
+        rows.append(row + [UNDEFINED] * (len(HEADERS) - len(row)))
+    headers = list(HEADERS)
+    if base.tokens_per_byte is None:
+        headers[2] = "bits/token"
+    below = f"{shape[0]} windows of {shape[1] - 1} tokens; KL in bits a token; ± one standard error"
+    return f"{table(rows, headers)}\n\n{below}"
+
+
+def as_json(found: Sequence[tuple[Path, float | None, Evaluation]]) -> str:
+    """The same, with perplexities."""
+    base = found[0][2]
+    return to_json(
+        [
+            {"model": str(path), "rate": rate, **each.figures(None if each is base else base)}
+            for path, rate, each in found
+        ],
+        indent=2,
+    )
