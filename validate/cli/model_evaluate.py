@@ -58,14 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
     files, length = text_of(arguments, "held-out.txt"), length_of(arguments)
     tokens = read_tokens(arguments.directory, files, original.configuration.vocabulary)
     windows = evaluation_windows(tokens, length, arguments.sequences)
-    found: list[tuple[Path, float | None, Evaluation]] = []
+    decoders = [original, *(load_decoder(path, library) for path in arguments.models)]
     with Progress("evaluate") as progress:
-        first = evaluate(original, windows, tokens, told=progress.stage)
-        found.append((arguments.directory, None, first))
-        for path in arguments.models:
-            decoder = load_decoder(path, library)
-            measured = evaluate(decoder, windows, tokens, original, progress.stage)
-            found.append((path, read_rate(path), measured))
+        measured = evaluate(decoders, windows, tokens, progress.stage)
+    names = [arguments.directory, *arguments.models]
+    rates = [None, *(read_rate(path) for path in arguments.models)]
+    found = list(zip(names, rates, measured, strict=True))
     print(as_json(found) if arguments.json else text(found, windows.shape))
     return 0
 
@@ -82,7 +80,7 @@ def text(found: Sequence[tuple[Path, float | None, Evaluation]], shape: tuple[in
             row += [number(above.mean * scale), number(above.error * scale)]
             row += [number(kl.mean), number(kl.error), number(each.same_top)]
         rows.append(row + [UNDEFINED] * (len(HEADERS) - len(row)))
-    headers = list(HEADERS)
+    headers: list[str] = list(HEADERS)
     if base.tokens_per_byte is None:
         headers[2] = "bits/token"
     below = f"{shape[0]} windows of {shape[1] - 1} tokens; KL in bits a token; ± one standard error"

@@ -12,7 +12,7 @@ their differences, which have a standard error of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -100,29 +100,42 @@ def evaluation_windows(tokens: Tokens, length: int, count: int | None) -> NDArra
 
 
 def evaluate(
-    decoder: Decoder,
+    decoders: Sequence[Decoder],
     windows: NDArray[np.int64],
     tokens: Tokens,
-    original: Decoder | None = None,
     told: Callable[[str], None] = lambda text: None,
-) -> Evaluation:
-    """Evaluate a model, and compare it with the original if that is given; a window at a time."""
-    bits, divergence, same = [], [], 0
-    for number, row in enumerate(windows):
-        told(f"window {number + 1} of {len(windows)}")
-        hidden = decoder.hidden(row[None, :-1])
-        found = np.array(list(decoder.log_likelihood_of(hidden, row[None, 1:])))
-        bits.append(-float(found.mean()) / LN_2)
-        if original is not None:
-            ours = log_softmax(decoder.passes.host(decoder.predict(hidden))[0])
-            theirs = log_softmax(original.passes.host(original.logits(row[:-1])))
-            divergence.append(float((np.exp(theirs) * (theirs - ours)).sum(-1).mean()) / LN_2)
-            same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+) -> list[Evaluation]:
+    """Evaluate the original, which is the first, and compare the others with it.
+
+    Args:
+        decoders: all of them are in memory together. windows: of `evaluation_windows`.
+
+    Returns:
+        One for each decoder, in their order; the first has no divergence.
+    """
+    shape = (len(decoders), len(windows))
+    bits, divergence, same = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for w, row in enumerate(windows):
+        original = None
+        for d, decoder in enumerate(decoders):
+            told(f"window {w + 1} of {len(windows)}")
+            hidden = decoder.hidden(row[None, :-1])
+            likelihoods = list(decoder.log_likelihood_of(hidden, row[None, 1:]))
+            bits[d, w] = -float(np.mean(likelihoods)) / LN_2
+            if len(decoders) == 1:
+                continue
+            found = log_softmax(decoder.passes.host(decoder.predict(hidden))[0])
+            original = found if original is None else original
+            ratio = (np.exp(original) * (original - found)).sum(-1)
+            divergence[d, w] = float(ratio.mean()) / LN_2
+            same[d, w] = (found.argmax(-1) == original.argmax(-1)).mean()
     per_byte = None if tokens.bytes is None else len(tokens.numbers) / tokens.bytes
-    if original is None:
-        return Evaluation(np.array(bits), per_byte)
-    share = same / (len(windows) * (windows.shape[1] - 1))
-    return Evaluation(np.array(bits), per_byte, np.array(divergence), share)
+    return [
+        Evaluation(bits[d], per_byte, divergence[d], float(same[d].mean()))
+        if d
+        else Evaluation(bits[d], per_byte)
+        for d in range(len(decoders))
+    ]
 
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
