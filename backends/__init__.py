@@ -18,10 +18,15 @@ waterlevel.reference.errors.BadInput: no backend is called 'abacus'; there are: 
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..reference.errors import BadInput, WaterlevelError
@@ -70,7 +75,9 @@ class Availability:
 
 
 def get(name: str) -> Operations:
-    """The backend of this name, or at `module:attribute`.
+    """The backend of this name, or at `module:attribute`, or at `file.py:attribute`.
+
+    A module is looked for in the current folder, too, after all others.
 
     Raises:
         BadInput: there is no such backend. Unusable: there is, but it cannot run here.
@@ -79,7 +86,9 @@ def get(name: str) -> Operations:
         return _from_module(name)
     factories = _factories()
     if name not in factories:
-        raise BadInput(f"no backend is called {name!r}; there are: {', '.join(factories)}")
+        close = difflib.get_close_matches(name.lower(), factories, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise BadInput(f"no backend is called {name!r}{hint}; there are: {', '.join(factories)}")
     return _checked(name, factories[name])
 
 
@@ -106,13 +115,31 @@ def _loader(entry: EntryPoint) -> Callable[[], Operations]:
 
 
 def _from_module(name: str) -> Operations:
-    module, _, attribute = name.partition(":")
+    module, _, attribute = name.rpartition(":")
+    file = Path(module)
+    folder = str(file.resolve().parent if file.suffix == ".py" else Path.cwd())
+    if folder not in sys.path:  # last, so that nothing that is installed is hidden
+        sys.path.append(folder)
     try:
-        named: Any = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"backend {name!r} cannot be loaded: {error}") from None
+        loaded = _from_file(file) if file.suffix == ".py" else import_module(module)
+        named: Any = getattr(loaded, attribute)
+    except Exception as error:  # a foreign module may raise anything
+        kind = "" if isinstance(error, ImportError | AttributeError) else type(error).__name__ + " "
+        raise BadInput(f"backend {name!r} cannot be loaded: {kind}{error}") from None
     factory: Callable[[], Any] = named if callable(named) else lambda: named
     return _checked(name, factory)
+
+
+def _from_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise ImportError(f"there is no file {file}")
+    spec = spec_from_file_location(file.stem, file.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules.setdefault(file.stem, module)  # where dataclasses and pickle look for it
+    spec.loader.exec_module(module)
+    return module
 
 
 def _checked(name: str, factory: Callable[[], Operations]) -> Operations:

@@ -7,7 +7,9 @@ once, and a constant in a call counts as a type of its own. So kernels pass vari
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -52,9 +54,38 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorated(function: Callable[..., Any]) -> Any:
         kernel = decorate(function)
         kernel._cache._cache_file._source_stamp = _SOURCE
+        _forgive(kernel._cache)
         return kernel
 
     return decorated
+
+
+_COMPLAINTS: list[str] = []
+
+
+def _forgive(kept: Any) -> None:
+    """A cache that is damaged or can't be written to costs a compilation and a line, no result."""
+
+    def forgiving(access: Callable[..., Any]) -> Callable[..., Any]:
+        def attempt(*arguments: Any) -> Any:
+            try:
+                return access(*arguments)
+            except Exception as error:  # what unpickling noise may raise is not limited
+                with suppress(Exception):
+                    kept.flush()  # an empty index: the next run keeps its code again
+                _complain(f"{type(error).__name__}: {error}")
+                return None
+
+        return attempt
+
+    kept.load_overload = forgiving(kept.load_overload)
+    kept.save_overload = forgiving(kept.save_overload)
+
+
+def _complain(reason: str) -> None:
+    _COMPLAINTS.append(reason)
+    if len(_COMPLAINTS) == 1 and sys.stderr is not None:
+        print(f"Numba's cache of compiled code was of no use: {reason}", file=sys.stderr)
 
 
 serial = _compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by other kernels alone

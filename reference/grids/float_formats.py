@@ -36,6 +36,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..errors import BadInput
+
 
 @dataclass(frozen=True)
 class FloatFormat:
@@ -70,8 +72,13 @@ class FloatFormat:
         """Codes of the nearest values: sign · bit pattern of the magnitude; bits.
 
         Args:
-            values: float64 or float32, any shape, not NaN; infinities saturate.
+            values: float64 or float32, any shape; infinities saturate.
+
+        Raises:
+            BadInput: NaN, which no pattern of these stands for.
         """
+        if np.isnan(values).any():
+            raise BadInput(f"{self.name} holds no NaN")
         magnitude = np.abs(values).astype(np.float64)
         code = np.searchsorted(self.midpoints, magnitude, side="left")
         tie = magnitude == np.append(self.midpoints, np.inf)[code]

@@ -178,7 +178,10 @@ def _best_gains(problem: RescaleProblem, t: Vector) -> Vector:
         elif not np.isfinite(failure.value):
             cause = "it overflows float64: scale the weight down"
         raise NotPositiveDefinite(
-            failure.pivot, failure.value, "the rescalers' system", f"{cause}; or use no-rescale"
+            failure.pivot,
+            failure.value,
+            "the rescalers' system",
+            f"{cause}; or use --no-rescale (rescale=False)",
         ) from None
     linear = backend.from_host(backend.column_inner(scaled, problem.target_moment)[None], float)
     forward = backend.solve(linear, L)

@@ -126,7 +126,7 @@ def prepare(
             expected = (
                 (rows, columns) if name in ("weight", "residual_covariance") else (columns, columns)
             )
-            loaded[name] = _load(name, array, expected, working, backend)
+            loaded[name] = _load(name, array, expected, rows, working, backend)
     for name in ("covariance", "covariance_quantized"):
         if name in loaded:
             loaded[name] = _symmetric(name, loaded[name], backend)
@@ -140,13 +140,20 @@ def _shape(name: str, array: NDArray) -> tuple[int, int]:
 
 
 def _load(
-    name: str, array: NDArray, expected: tuple[int, int], dtype: np.dtype, backend: Operations
+    name: str,
+    array: NDArray,
+    expected: tuple[int, int],
+    rows: int,
+    dtype: np.dtype,
+    backend: Operations,
 ) -> Matrix:
     shape = _shape(name, array)
     if shape != expected:
+        other = " to go with the weight"
+        if name != "weight" and shape == (rows, rows):
+            other += f" of {rows}×{expected[1]}, which looks transposed: it is outputs × inputs"
         raise BadInput(
-            f"{name} has shape {shape[0]}×{shape[1]}, expected {expected[0]}×{expected[1]} "
-            "to go with the weight"
+            f"{name} has shape {shape[0]}×{shape[1]}, expected {expected[0]}×{expected[1]}{other}"
         )
     if array.dtype.name not in INPUT_DTYPES:
         raise BadInput(f"{name} is {array.dtype}, expected one of {', '.join(INPUT_DTYPES)}")

@@ -26,6 +26,7 @@ from ...reference.bases.haar import haar
 from ...reference.bases.rotation import philox_key
 from ...reference.coding.histogram import ColumnHistograms, column_histograms, grouped_histograms
 from ...reference.coding.rates import CLASSES, column_classes
+from ...reference.errors import BadInput, WaterlevelError
 from ...reference.limits.gaussian_limit import eigenbasis
 from ...reference.operations import Operations
 from ...reference.theory.high_rate import cholesky_squares
@@ -233,5 +234,10 @@ def measure_all(
     """(measurements, L_kk², λ) for cases that share Σ, basis and seed; L_kk² as in `Basis`."""
     first = cases[0]
     basis = basis_of(first.moment, first.rotated, first.seed, backend)
-    measured = [measure(case, basis, backend) for case in cases]
+    measured = []
+    for case in cases:
+        try:
+            measured.append(measure(case, basis, backend))
+        except WaterlevelError as error:
+            raise BadInput(f"{case.method} at rate {case.rate:g}: {error}") from None
     return measured, basis.squares, basis.eigenvalues

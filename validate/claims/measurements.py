@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
+from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
 
 from ...backends import get
-from ...reference.errors import BadInput, WaterlevelError
+from ...reference.errors import WaterlevelError
+from ..support.console import describe
 from ..support.workers import map_in_processes
 from .estimate import Estimate
 from .measure import GAUSSIAN, Case, Measurement, measure_all
@@ -34,12 +36,14 @@ class Measurements:
         by_case: in the order of the plan.
         squares: L_kk² in the order of GPTQ, for each place.
         eigenvalues: of each Σ, ascending.
+        failed: a line for each Σ that could not be measured; it is not in the plan any more.
     """
 
     plan: Plan
     by_case: Mapping[Case, Measurement]
     squares: Mapping[Place, NDArray]
     eigenvalues: Mapping[Moment, NDArray]
+    failed: Sequence[str] = ()
 
     def labels(self, kind: type[Moment] | None = None) -> dict[str, list[Moment]]:
         """The Σ that go under each label, those of the general experiments alone."""
@@ -145,8 +149,8 @@ def measure_plan(plan: Plan, backend: str, workers: int) -> Measurements:
     Args:
         backend: its name. workers: processes side by side.
 
-    Raises:
-        WaterlevelError, OSError: a layer file that cannot be used; nothing is returned then.
+    A layer of which one measurement fails is left out as a whole, so that means are over the same
+    measurements for every layer, and said in `failed`.
     """
     groups: dict[Place, list[Case]] = defaultdict(list)
     for case in plan.cases():
@@ -154,29 +158,50 @@ def measure_plan(plan: Plan, backend: str, workers: int) -> Measurements:
     # The long ones first, so that no process has to be waited for at the end.
     order = sorted(groups, key=lambda place: -sum(c.rows * c.moment.n**2 for c in groups[place]))
     made = map_in_processes(
-        partial(_measure_group, backend=backend), [groups[p] for p in order], workers, "claims"
+        partial(_measure_group, backend=backend),
+        [groups[place] for place in order],
+        workers,
+        "claims",
+        lambda cases, reason: _failure(cases[0].moment, reason),
     )
-    found = {m.case: m for measurements, _, _ in made for m in measurements}
+    reasons = {
+        place[0]: group for place, group in zip(order, made, strict=True) if isinstance(group, str)
+    }
+    kept = replace(plan, layers=tuple(layer for layer in plan.layers if layer not in reasons))
+    whole = {
+        place: group
+        for place, group in zip(order, made, strict=True)
+        if not isinstance(group, str) and place[0] not in reasons
+    }
+    found = {m.case: m for measurements, _, _ in whole.values() for m in measurements}
     return Measurements(
-        plan,
-        {case: found[case] for case in plan.cases()},
-        {place: squares for place, (_, squares, _) in zip(order, made, strict=True)},
+        kept,
+        {case: found[case] for case in plan.cases() if case in found},
+        {place: squares for place, (_, squares, _) in whole.items()},
         # Any basis has the same eigenvalues but for rounding; the one as it stands is preferred.
         {
             place[0]: eigenvalues
             for place, (_, _, eigenvalues) in sorted(
-                zip(order, made, strict=True), key=lambda pair: (-pair[0][1], -pair[0][2])
+                whole.items(), key=lambda pair: (-pair[0][1], -pair[0][2])
             )
         },
+        tuple(reasons.values()),
     )
 
 
 def _measure_group(
     cases: Sequence[Case], backend: str
-) -> tuple[list[Measurement], NDArray, NDArray]:
+) -> tuple[list[Measurement], NDArray, NDArray] | str:
+    """What was measured, or why the layer failed; a synthetic Σ may not fail."""
     moment = cases[0].moment
     try:
         return measure_all(cases, get(backend))
-    except WaterlevelError as error:
-        where = moment.path if isinstance(moment, Layer) else moment.label
-        raise BadInput(f"{where}: {error}") from None
+    except (WaterlevelError, OSError, MemoryError, LinAlgError) as error:
+        if not isinstance(moment, Layer):
+            raise
+        return _failure(moment, describe(error))
+
+
+def _failure(moment: Moment, reason: str) -> str:
+    where = str(moment.path) if isinstance(moment, Layer) else moment.label
+    return f"{where}: {reason.removeprefix(f'{where}: ')}"

@@ -5,34 +5,32 @@ from __future__ import annotations
 import argparse
 
 from ...backends import available
-from ..layers.layer_files import to_json
 from ..support.backend_choice import choose_backend
 from ..support.console import one_line, table
+from .json_option import add_json_argument, check_json_target, give
 
 SUMMARY = "what can compute here, what cannot, and why"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("--json", action="store_true", help="the table as JSON")
+    add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table; exit code 0."""
+    check_json_target(arguments.json)
     default = choose_backend(None).backend.name
     found = available()
-    if arguments.json:
-        entries = [
-            {
-                "name": entry.name,
-                "usable": entry.reason is None,
-                "reason": entry.reason,
-                "default": entry.name == default,
-            }
-            for entry in found
-        ]
-        print(to_json(entries, indent=2))
-        return 0
+    entries = [
+        {
+            "name": entry.name,
+            "usable": entry.reason is None,
+            "reason": entry.reason,
+            "default": entry.name == default,
+        }
+        for entry in found
+    ]
     rows = [
         (
             entry.name,
@@ -41,5 +39,5 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for entry in found
     ]
-    print(table(rows, ("backend", "usable", "")))
+    give(arguments.json, entries, table(rows, ("backend", "usable", "")))
     return 0

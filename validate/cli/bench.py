@@ -37,7 +37,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -46,11 +45,10 @@ from ...backends.cuda.meter import meter_of
 from ...reference.errors import BadInput, WaterlevelError
 from ...reference.operations import CONTRACT_VERSION
 from ..benchmark.rows import ROWS
-from ..layers.layer_files import check_target, to_json
 from ..support.backend_choice import add_backend_argument, choose_backend
 from ..support.console import number, one_line, table
 from ..support.environment import device_line, environment, environment_line
-from ..support.whole_files import write_whole
+from .json_option import add_json_argument, check_json_target, give
 from .study import at_least_one
 
 SUMMARY = "time, memory and share of the machine's peak, beside NumPy and BLAS"
@@ -88,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repetitions", type=int, metavar="N", help=f"({REPETITIONS})")
     parser.add_argument("--threads", type=int, metavar="N", help="of all that is compared (cores)")
     parser.add_argument("--quick", action="store_true", help=f"sizes {QUICK_SIZES}, float64")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
+    add_json_argument(parser)
     add_backend_argument(parser)
 
 
@@ -108,8 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = [name for name in ROWS if (arguments.only or "").lower() in name.lower()]
     if not names:
         raise BadInput(f"--only: no row has {arguments.only!r} in it; there are {', '.join(ROWS)}")
-    if arguments.json is not None:
-        check_target(arguments.json)
+    check_json_target(arguments.json)
     choice = choose_backend(arguments.backend)
     backend = arguments.backend or choice.backend.name
     dtypes = [arguments.dtype] if arguments.dtype else list(DTYPES[: 1 if arguments.quick else 2])
@@ -136,12 +133,10 @@ def run(arguments: argparse.Namespace) -> int:
         "unmeasured": unmeasured,
         "growth": growth(found),
     }
-    if arguments.json is not None:
-        write_whole(arguments.json, (to_json(report, indent=2) + "\n").encode())
-    if found:
-        print(text(report))
+    instead = ""
     if choice.instead:
-        print(f"Computed on {choice.backend.name}, because {one_line(choice.instead)}.")
+        instead = f"\nComputed on {choice.backend.name}, because {one_line(choice.instead)}."
+    give(arguments.json, report, (text(report) if found else "nothing was measured") + instead)
     if unmeasured:
         print(f"interrupted: {unmeasured} of {len(jobs)} rows are not measured", file=sys.stderr)
     for job in failed:

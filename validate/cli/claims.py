@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data import LAYERS
-from ...reference.errors import BadInput
+from ...reference.errors import BadInput, WaterlevelError
 from ...reference.operations import CONTRACT_VERSION
 from .. import plots
 from ..claims import report
@@ -20,11 +20,10 @@ from ..claims.experiments import find_all
 from ..claims.measurements import measure_plan
 from ..claims.moments import Layer, layer_of
 from ..claims.plan import full_plan, quick_plan
-from ..layers.layer_files import check_target, to_json
-from ..real_layers.generation import write_whole
 from ..support.backend_choice import add_backend_argument, choose_backend
-from ..support.console import one_line
+from ..support.console import describe, fail, one_line
 from ..support.environment import environment
+from .json_option import STANDARD_OUTPUT, add_json_argument, check_json_target, give
 from .study import WIDE, at_least_one, cores
 
 ON_CPU = ("numpy", "numba")
@@ -33,7 +32,7 @@ SUMMARY = "the claims of theory, each with its measured number and a verdict"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
+    add_json_argument(parser)
     parser.add_argument(
         "--plots", type=Path, metavar="DIR", help="draw the figures there, SVG and PNG"
     )
@@ -60,65 +59,80 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print the findings, write JSON and figures. Exit code 0.
+    """Measure, print the findings, write JSON and figures.
+
+    Returns:
+        0, or 2 if a layer failed; it is said in a line, and the findings are without it.
 
     Raises:
-        WaterlevelError, OSError: a file that is no layer, a place that cannot be written to, no
+        WaterlevelError, OSError: no layers, a place that cannot be written to, no
             matplotlib for --plots. Nothing is printed or written then.
     """
     workers = at_least_one("--workers", arguments.workers)
-    if arguments.json is not None:
-        check_target(arguments.json)
+    check_json_target(arguments.json)
     if arguments.plots is not None:
         plots.check(arguments.plots)
-    layers, left_out = find_layers(arguments.layers or LAYERS, arguments.full)
+    layers, left_out, failed = find_layers(arguments.layers or LAYERS, arguments.full)
     plan = (full_plan if arguments.full else quick_plan)(tuple(layer for layer, _ in layers))
     choice = choose_backend(arguments.backend)
     workers = (workers or cores()) if choice.backend.name in ON_CPU else 1
     measurements = measure_plan(plan, arguments.backend or choice.backend.name, workers)
+    failed = [*failed, *measurements.failed]
+    for line in failed:
+        fail("waterlevel claims", line)
+    kept = measurements.plan.layers
+    if failed and not kept:
+        return 2
     findings = find_all(measurements)
-
-    if arguments.json is not None:
-        described = {
-            **report.to_dict(findings, measurements),
-            "set": "full" if arguments.full else "quick",
-            "layers": [_describe(layer, digests) for layer, digests in layers],
-            "left_out": left_out,
-            "limit": "for Gaussian weights of one variance",
-            "backend": choice.backend.name,
-            "contract": CONTRACT_VERSION,
-            "version": version("waterlevel"),
-            "environment": environment(),
-        }
-        write_whole(arguments.json, (to_json(described, indent=1) + "\n").encode())
-    print(report.text(findings, plan.layers, left_out, WIDE))
+    described = {
+        **report.to_dict(findings, measurements),
+        "set": "full" if arguments.full else "quick",
+        "layers": [_describe(layer, digests) for layer, digests in layers if layer in kept],
+        "failed": failed,
+        "left_out": left_out,
+        "limit": "for Gaussian weights of one variance",
+        "backend": choice.backend.name,
+        "contract": CONTRACT_VERSION,
+        "version": version("waterlevel"),
+        "environment": environment(),
+    }
     processes = f"{workers} process" + ("es" if workers > 1 else "")
     instead = f", because {one_line(choice.instead)}" if choice.instead else ""
     measured = len(measurements.by_case)
-    print(f"\n{measured} measurements on {choice.backend.name} in {processes}{instead}.")
-    if arguments.json is not None:
+    computed = f"{measured} measurements on {choice.backend.name} in {processes}{instead}."
+    told = report.text(findings, kept, left_out, WIDE)
+    give(arguments.json, described, f"{told}\n\n{computed}", indent=1)
+    if arguments.json not in (None, STANDARD_OUTPUT):
         print(f"Everything is in {arguments.json}.")
     if arguments.plots is not None:
         drawn = plots.draw(arguments.plots, measurements)
-        print(f"{len(drawn)} figures and their captions are in {arguments.plots}.")
-    return 0
+        if arguments.json != STANDARD_OUTPUT:
+            print(f"{len(drawn)} figures and their captions are in {arguments.plots}.")
+    return 2 if failed else 0
 
 
 def find_layers(
     directory: Path, wide_too: bool
-) -> tuple[list[tuple[Layer, dict[str, str]]], list[str]]:
-    """(layers in this directory with the digests of their tensors, names of those left out).
+) -> tuple[list[tuple[Layer, dict[str, str]]], list[str], list[str]]:
+    """(layers with the digests of their tensors, names of those left out, lines for bad files).
 
     Raises:
-        BadInput, OSError: no such directory, no layer in it, a file that is none.
+        BadInput: no such directory, no layer file in it.
     """
     if not directory.is_dir():
         raise BadInput(f"--layers: there is no directory {directory}")
-    found = [layer_of(path) for path in sorted(directory.glob("*.safetensors"))]
-    if not found:
+    found, failed = [], []
+    paths = sorted(directory.glob("*.safetensors"))
+    for path in paths:
+        try:
+            found.append(layer_of(path))
+        except (WaterlevelError, OSError) as error:
+            failed.append(describe(error))
+    if not paths:
         raise BadInput(f"--layers: {directory} holds no layer file (*.safetensors)")
     kept = [(layer, digests) for layer, digests in found if wide_too or layer.n <= WIDE]
-    return kept, [layer.name for layer, _ in found if not wide_too and layer.n > WIDE]
+    left_out = [layer.name for layer, _ in found if not wide_too and layer.n > WIDE]
+    return kept, left_out, failed
 
 
 def _describe(layer: Layer, digests: dict[str, str]) -> dict[str, Any]:

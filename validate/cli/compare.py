@@ -16,10 +16,11 @@ from ...reference.errors import BadInput
 from ..conformance.compare_reports import ReportComparison, compare_reports
 from ..diagnosis.compare_layers import TensorFile, diagnose_file, notes
 from ..diagnosis.explain import Diagnosis
-from ..layers.layer_files import METADATA, read_layer, to_json
+from ..layers.layer_files import check_kind, parse_description, read_layer
 from ..support.comparison import Difference, compare_outputs, describe_shape
 from ..support.console import table
 from ..support.progress import Progress
+from .json_option import add_json_argument, check_json_target, give
 
 SUMMARY = "compare two files bit by bit and say what differs, and why"
 EXAMPLES = """\
@@ -57,11 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"time for finding the cause of one file's difference ({SECONDS:g})",
     )
-    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare and report. Exit code 0 if equal, 1 if not."""
+    check_json_target(arguments.json)
     kinds = [_is_json(path) for path in (arguments.one, arguments.other)]
     if kinds[0] != kinds[1]:
         raise BadInput(
@@ -85,24 +87,17 @@ def run(arguments: argparse.Namespace) -> int:
                     continue
                 progress.stage(f"{role} against the oracle")
                 diagnoses[role] = diagnose_file(file, reference, layer, arguments.seconds)
-    if arguments.json:
-        print(
-            to_json(
-                {
-                    "equal": not differences,
-                    "files": {"A": str(one.path), "B": str(other.path)},
-                    "tensors": {
-                        name: differences[name].to_json() if name in differences else None
-                        for name in {**one.tensors, **other.tensors}
-                    },
-                    "notes": remarks,
-                    "diagnosis": {role: found.to_json() for role, found in diagnoses.items()},
-                },
-                indent=2,
-            )
-        )
-    else:
-        print(_text(one, other, differences, remarks, diagnoses))
+    content = {
+        "equal": not differences,
+        "files": {"A": str(one.path), "B": str(other.path)},
+        "tensors": {
+            name: differences[name].to_json() if name in differences else None
+            for name in {**one.tensors, **other.tensors}
+        },
+        "notes": remarks,
+        "diagnosis": {role: found.to_json() for role, found in diagnoses.items()},
+    }
+    give(arguments.json, content, _text(one, other, differences, remarks, diagnoses))
     return 1 if differences else 0
 
 
@@ -113,7 +108,8 @@ def read_tensors(path: Path) -> TensorFile:
         BadInput: not a whole safetensors file, or one with an element type that is not known.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:  # a plain error for what is missing or a directory
+    check_kind(path)
+    with path.open("rb") as file:
         try:
             with safe_open(path, framework="numpy") as opened:
                 metadata = opened.metadata() or {}
@@ -127,13 +123,7 @@ def read_tensors(path: Path) -> TensorFile:
             raise BadInput(f"{path}: not a whole safetensors file ({reason})") from None
         except (TypeError, KeyError, AttributeError) as error:
             raise BadInput(f"{path}: an element type that is not known: {error}") from None
-    try:
-        description = json.loads(metadata.get(METADATA, "{}"))
-    except ValueError:
-        description = None
-    if not isinstance(description, dict):
-        raise BadInput(f"{path}: the metadata under {METADATA!r} is not a JSON object")
-    return TensorFile(path, tensors, description)
+    return TensorFile(path, tensors, parse_description(path, metadata))
 
 
 def _raw(file: Any, name: str, dtype: str) -> NDArray:
@@ -146,6 +136,8 @@ def _raw(file: Any, name: str, dtype: str) -> NDArray:
 
 
 def _is_json(path: Path) -> bool:
+    if path.exists() and not path.is_file():
+        return False  # what it is will be said where it is read
     with path.open("rb") as file:
         start = file.read(64)
     # The other kind begins with the length of its header, whose upper bytes are 0.
@@ -183,25 +175,18 @@ def _run_reports(arguments: argparse.Namespace) -> int:
     for path in paths:
         try:
             contents.append(json.loads(path.read_text("utf-8")))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}: not JSON ({error})") from None
     found = compare_reports(contents[0], contents[1], (str(paths[0]), str(paths[1])))
-    if arguments.json:
-        print(
-            to_json(
-                {
-                    "equal": found.equal,
-                    "files": {"A": str(paths[0]), "B": str(paths[1])},
-                    "compared": found.compared,
-                    "different": found.different,
-                    "unmatched": found.unmatched,
-                    "notes": found.notes,
-                },
-                indent=2,
-            )
-        )
-    else:
-        print(_report_text(found))
+    content = {
+        "equal": found.equal,
+        "files": {"A": str(paths[0]), "B": str(paths[1])},
+        "compared": found.compared,
+        "different": found.different,
+        "unmatched": found.unmatched,
+        "notes": found.notes,
+    }
+    give(arguments.json, content, _report_text(found))
     return 0 if found.equal else 1
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from ...reference.errors import BadInput, CodeOverflow, NotPositiveDefinite, WaterlevelError
@@ -42,6 +42,7 @@ from ..layers.layer_files import to_json
 from ..support.console import one_line
 from ..support.whole_files import write_whole
 
+ELEMENTS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 SUMMARY = "write golden cases as plain files, for programs in any language"
 INPUTS, OUTPUTS, DESCRIPTION, ERROR = (
     "inputs.safetensors", "outputs.safetensors", "case.json", "error.json",
@@ -130,23 +131,42 @@ def read_outcome(place: Path) -> Outcome | str:
         return Failure(f"both {OUTPUTS} and {ERROR}")
     if tensors.exists():
         try:
-            return load_file(tensors)
-        except (OSError, SafetensorError) as reason:
-            return Failure(f"{OUTPUTS} cannot be read: {reason}")
+            return _load(tensors)
+        except (OSError, SafetensorError, BadInput) as reason:
+            return Failure(f"{OUTPUTS} cannot be read: {one_line(reason)}")
     if not error.exists():
         return f"no {OUTPUTS} was written" if place.is_dir() else "not exported"
     try:
         content = json.loads(error.read_text("utf-8"))
         return _error(str(content["type"]), content.get("fields", {}))
-    except (OSError, ValueError, KeyError, TypeError) as reason:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as reason:
         return Failure(f"{ERROR} does not describe an error of this package: {one_line(reason)}")
 
 
-def _error(name: str, fields: Mapping[str, Any]) -> WaterlevelError:
-    numbers: dict[str, Any] = {
-        key: value if isinstance(value, int) else float.fromhex(value)
-        for key, value in fields.items()
-    }
+def _load(path: Path) -> dict[str, NDArray]:
+    """The tensors, of the element types that outputs have.
+
+    Raises:
+        BadInput: another type. OSError, SafetensorError: no such file.
+    """
+    with safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118
+            kind = file.get_slice(name).get_dtype()
+            if kind not in ELEMENTS:
+                raise BadInput(
+                    f"{name} has dtype {kind}; {DESCRIPTION} says which dtype each output has"
+                )
+    return load_file(path)
+
+
+def _error(name: str, fields: Any) -> WaterlevelError:
+    if not isinstance(fields, dict):
+        raise TypeError("fields is not an object")
+    numbers: dict[str, Any] = {}
+    for key, value in fields.items():
+        numbers[key] = value if isinstance(value, int) else float.fromhex(value)
+        if abs(numbers[key]) >= 2**63 and isinstance(value, int):
+            raise ValueError(f"{key} is not a number of 64 bits")
     if name == BadInput.__name__:
         return BadInput(f"as {ERROR} says")
     for error in (NotPositiveDefinite, CodeOverflow):

@@ -103,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadUsage as error:
         fail(error.program, describe(error))
     except (WaterlevelError, OSError, MemoryError) as error:
-        settle_output()
-        fail(program, describe(error))
+        refused = settle_output() and getattr(error, "filename", None) is None
+        fail(program, f"standard output: {describe(error)}" if refused else describe(error))
     except Exception as error:
         if sys.flags.dev_mode:
             raise

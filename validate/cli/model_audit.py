@@ -9,11 +9,11 @@ from ..checkpoints.audit import audit
 from ..checkpoints.audit_report import page, text
 from ..checkpoints.reading import open_checkpoint
 from ..checkpoints.under_covariance import moments_in, no_moments
-from ..layers.layer_files import to_json
 from ..support.backend_choice import add_backend_argument, choose_backend
 from ..support.console import BadUsage
 from ..support.progress import Progress
 from ..support.whole_files import write_whole
+from .json_option import add_json_argument, check_json_target, give
 
 EXAMPLES = """\
 examples:
@@ -43,12 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what RTN, GPTQ and WaterSIC reach at the same bits per weight; needs --moments",
     )
     add_backend_argument(parser)
-    parser.add_argument("--json", type=Path, metavar="F", help="the audit as JSON, in a file")
+    add_json_argument(parser)
     parser.add_argument("--html", type=Path, metavar="F", help="the audit as one file of HTML")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table and the findings; exit code 1 if there are any."""
+    check_json_target(arguments.json)
     if arguments.oracle and arguments.moments is None:
         raise BadUsage("waterlevel model audit", "--oracle needs --moments")
     moments = no_moments if arguments.moments is None else moments_in(arguments.moments)
@@ -57,9 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     backend = choose_backend(arguments.backend).backend
     with Progress("model audit") as progress:
         found = audit(quantized, original, backend, moments, arguments.oracle, progress.stage)
-    if arguments.json is not None:
-        write_whole(arguments.json, (to_json(found.to_dict(), indent=2) + "\n").encode())
+    give(arguments.json, found.to_dict(), text(found))
     if arguments.html is not None:
         write_whole(arguments.html, page(found, f"Audit of {quantized.path.name}").encode())
-    print(text(found))
     return 0 if found.ok else 1

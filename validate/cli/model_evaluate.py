@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ..layers.layer_files import to_json
 from ..models.evaluation import Estimate, Evaluation, evaluate, evaluation_windows
 from ..models.loading import load_decoder
 from ..models.output import read_rate
 from ..models.token_files import read_tokens
 from ..support.console import UNDEFINED, number, table
 from ..support.progress import Progress
+from .json_option import add_json_argument, check_json_target, give
 from .method_options import count
 from .model_quantize import (
     BUNDLED,
@@ -47,12 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sequences", type=count, metavar="N", help="the first windows of the text (all)"
     )
-    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    add_json_argument(parser)
     add_library_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
+    check_json_target(arguments.json)
     library = arguments.library or default_library()
     original = load_decoder(arguments.directory, library)
     files, length = text_of(arguments, "held-out.txt"), length_of(arguments)
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = [arguments.directory, *arguments.models]
     rates = [None, *(read_rate(path) for path in arguments.models)]
     found = list(zip(names, rates, measured, strict=True))
-    print(as_json(found) if arguments.json else text(found, windows.shape))
+    give(arguments.json, figures(found), text(found, windows.shape))
     return 0
 
 
@@ -87,13 +89,10 @@ def text(found: Sequence[tuple[Path, float | None, Evaluation]], shape: tuple[in
     return f"{table(rows, headers)}\n\n{below}"
 
 
-def as_json(found: Sequence[tuple[Path, float | None, Evaluation]]) -> str:
-    """The same, with perplexities."""
+def figures(found: Sequence[tuple[Path, float | None, Evaluation]]) -> list[dict[str, Any]]:
+    """The same for JSON, with perplexities."""
     base = found[0][2]
-    return to_json(
-        [
-            {"model": str(path), "rate": rate, **each.figures(None if each is base else base)}
-            for path, rate, each in found
-        ],
-        indent=2,
-    )
+    return [
+        {"model": str(path), "rate": rate, **each.figures(None if each is base else base)}
+        for path, rate, each in found
+    ]

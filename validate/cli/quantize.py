@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from ...reference.errors import BadInput, WaterlevelError
 from ..layers import bitstream
-from ..layers.layer_files import check_target, read_layer, to_json, write_tensors
+from ..layers.layer_files import check_target, read_layer, write_tensors
 from ..layers.quantize_layer import METHODS, quantize
 from ..layers.remarks import decibels, side_information_rate
 from ..support.backend_choice import Choice, add_backend_argument, choose_backend
 from ..support.console import fail, number, one_line, table
 from ..support.progress import Progress
+from .json_option import add_json_argument, check_json_target, give
 from .method_options import add_method_arguments, check_options, library_options
 
 SUMMARY = "quantise one layer and say what it costs"
@@ -25,7 +27,7 @@ examples:
   waterlevel quantize layer.safetensors --method gptq --bits 4 --group-size 128 --actorder \\
       -o out.safetensors
   waterlevel quantize layer.safetensors --method rtn --entropy-coded --rate 3 --rotate hadamard \\
-      -o out.safetensors --json
+      -o out.safetensors --json -
 
 The layer file holds weight (outputs × inputs) and covariance (inputs × inputs). Rates are in bits
 per weight. Exit code 1 says that a searched rate was not met: the closest result is written all the
@@ -62,27 +64,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also make a real bitstream of the codes, decode it, and report its size as "
         "rate_bytes (without the scales); the stream is not kept",
     )
-    run.add_argument("--json", action="store_true", help="the report as JSON")
+    add_json_argument(run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Quantise, write, report. Exit code 0, or 1 if a rate was searched for and not met."""
     given = check_options(arguments)
     check_target(arguments.output, arguments.input)
+    check_json_target(arguments.json)
     if arguments.encode:
         bitstream.encode(np.zeros((1, 1), np.int32))  # says at once if a package is missing
     choice = choose_backend(arguments.backend)
     with Progress(arguments.method) as progress:
         progress.stage("reading")
-        outcome = quantize(
-            read_layer(arguments.input),
-            arguments.method,
-            library_options(given),
-            choice.backend,
-            progress,
-            rotate=arguments.rotate,
-            seed=arguments.seed or 0,
-        )
+        layer = read_layer(arguments.input)
+        try:
+            outcome = quantize(
+                layer,
+                arguments.method,
+                library_options(given),
+                choice.backend,
+                progress,
+                rotate=arguments.rotate,
+                seed=arguments.seed or 0,
+            )
+        except WaterlevelError as error:
+            raise BadInput(f"{arguments.input}: {error}") from None
         if arguments.encode:
             progress.stage("bitstream")
             outcome = outcome.encoded()
@@ -90,11 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         description = outcome.description()
         progress.stage("writing")
         report = write_tensors(arguments.output, outcome.tensors(), description)
-    if arguments.json:
-        files = {"input_file": str(arguments.input), "output_file": str(arguments.output)}
-        print(to_json({**report, **files}, indent=2))
-    else:
-        print(text(report, arguments, choice))
+    files = {"input_file": str(arguments.input), "output_file": str(arguments.output)}
+    give(arguments.json, {**report, **files}, text(report, arguments, choice))
     program = f"waterlevel {arguments.command}"
     for line in outcome.remarks:
         fail(program, f"{arguments.input}: {line}")
@@ -149,6 +153,9 @@ def text(report: Mapping[str, Any], arguments: argparse.Namespace, choice: Choic
     if "spacing" in parameters:
         rows.append(("spacing", f"{parameters['spacing']:.6g}", ""))
     lines = [heading, "", table(rows), "", f"written to {arguments.output}"]
+    group = parameters.get("group_size")
+    if group and group < report["columns"] and (last := report["columns"] % group):
+        lines.append(f"the last group has {last} columns in place of {group}")
     if report["unused"]:
         lines.append(f"not used by {report['method']}: {', '.join(report['unused'])}")
     if choice.instead:

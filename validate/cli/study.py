@@ -21,19 +21,14 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ...backends import get
 from ...data import LAYERS
@@ -47,12 +42,12 @@ from ...reference.methods.rate_search import TOLERANCE
 from ...reference.operations import CONTRACT_VERSION, Operations
 from ...reference.operations.layer import prepare
 from ..layers import study_tables as tables
-from ..layers.layer_files import LayerFile, check_target, covariance_of, read_layer, to_json
+from ..layers.layer_files import LayerFile, covariance_of, read_layer
 from ..layers.remarks import side_information_rate
 from ..support.backend_choice import add_backend_argument, choose_backend
-from ..support.console import fail, one_line
-from ..support.whole_files import write_whole
-from ..support.workers import end_at_once_when_interrupted, one_thread_each
+from ..support.console import describe, fail, one_line
+from ..support.workers import map_in_processes
+from .json_option import STANDARD_OUTPUT, add_json_argument, check_json_target, give
 
 SUMMARY = "every method on real layers: rates, distortion, limit and gap in one table"
 RATES = "2,3,4"
@@ -60,6 +55,8 @@ WIDE = 1024  # a bundled layer with more inputs takes as long as all the others 
 MOST_WORKERS = 8
 SEED = 0
 USED = ("weight", "covariance", "covariance_factor")
+# What a layer can bring about and the other layers need not suffer from.
+OF_A_LAYER = (WaterlevelError, OSError, MemoryError, LinAlgError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +123,34 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """What could not be computed, and why in one line.
+
+    Attributes:
+        layer: its name. file: where it is.
+        method, target: None where nothing of the layer could be computed.
+    """
+
+    layer: str
+    file: str
+    method: str | None
+    target: float | None
+    reason: str
+
+    def line(self) -> str:
+        """For somebody who reads it."""
+        where = "" if self.method is None else f", {self.method} at rate {self.target:g}"
+        return f"{self.file}{where}: {self.reason}"
+
+
+def _failed(
+    path: Path, error: Exception | str, method: str | None = None, target: float | None = None
+) -> Failed:
+    reason = error if isinstance(error, str) else describe(error)
+    return Failed(path.stem, str(path), method, target, reason.removeprefix(f"{path}: "))
+
+
+@dataclass(frozen=True)
 class Job:
     """All methods on the first `rows` rows (None: all) of a layer file at every rate."""
 
@@ -156,7 +181,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the bundled layers of more than {WIDE} inputs, too (several times as long)",
     )
     parser.add_argument("--rows", type=int, metavar="N", help="only the first N rows of each layer")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
+    add_json_argument(parser)
     parser.add_argument(
         "--workers",
         type=int,
@@ -167,31 +192,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Study, print the table, write the JSON. Exit code 0, or 1 if a rate was not met.
+    """Study, print the table, write the JSON.
+
+    A layer, method or rate that fails is said in a line, marked in the table, and takes nothing
+    from the others.
+
+    Returns:
+        0; 1 if a rate was not met; 2 if anything failed.
 
     Raises:
-        WaterlevelError, OSError: a file that is no layer, options that make no sense. Nothing is
-            printed or written then.
+        WaterlevelError, OSError: options that make no sense. Nothing is printed or written then.
     """
     rates = parse_rates(arguments.rates)
     rows = at_least_one("--rows", arguments.rows)
     workers = at_least_one("--workers", arguments.workers)
-    if arguments.json is not None:
-        check_target(arguments.json)
+    check_json_target(arguments.json)
     paths, left_out = choose_files(arguments.files, arguments.all)
-    layers = [describe_layer(read_layer(path), rows) for path in paths]
+    layers, failed = [], []
+    for path in paths:
+        try:
+            layers.append(describe_layer(read_layer(path), rows))
+        except (WaterlevelError, OSError) as error:
+            failed.append(_failed(path, error))
     choice = choose_backend(arguments.backend)
     backend = arguments.backend or choice.backend.name
-    jobs = [Job(path, rows, tuple(rates), backend) for path in paths]
-    workers = 1 if choice.backend.name != "numpy" else min(workers or cores(), len(jobs))
-    found = iter(measure_all(jobs, workers))
-    for layer in layers:
-        layer["results"] = [asdict(result) for result in next(found)]
+    jobs = [Job(Path(layer["file"]), rows, tuple(rates), backend) for layer in layers]
+    workers = 1 if choice.backend.name != "numpy" else max(1, min(workers or cores(), len(jobs)))
+    measured = map_in_processes(measure, jobs, workers, "study", _lost, "layer")
+    for layer, (results, missing) in zip(layers, measured, strict=True):
+        layer["results"] = [asdict(result) for result in results]
+        failed += missing
+    layers = [layer for layer in layers if layer["results"]]
 
     report = {
         "methods": list(METHODS),
         "rates": rates,
         "layers": layers,
+        "failed": [asdict(one) for one in failed],
         "left_out": [path.stem for path in left_out],
         "summary": tables.summarize(layers, list(METHODS), rates),
         "limit": "for Gaussian weights of one variance",
@@ -199,15 +236,17 @@ def run(arguments: argparse.Namespace) -> int:
         "contract": CONTRACT_VERSION,
         "version": version("waterlevel"),
     }
-    if arguments.json is not None:
-        write_whole(arguments.json, (to_json(report, indent=2) + "\n").encode())
-    print(tables.text(report, WIDE))
-    processes = f"{workers} process" + ("es" if workers > 1 else "")
-    instead = f", because {one_line(choice.instead)}" if choice.instead else ""
-    print(f"Computed on {choice.backend.name} in {processes}{instead}.")
-    if arguments.json is not None:
-        print(f"Everything, with all parameters, is in {arguments.json}.")
-    return warn_of_missed_rates(layers)
+    for one in failed:
+        fail("waterlevel study", one.line())
+    if layers:
+        processes = f"{workers} process" + ("es" if workers > 1 else "")
+        instead = f", because {one_line(choice.instead)}" if choice.instead else ""
+        computed = f"Computed on {choice.backend.name} in {processes}{instead}."
+        give(arguments.json, report, f"{tables.text(report, WIDE)}\n{computed}")
+        if arguments.json not in (None, STANDARD_OUTPUT):
+            print(f"Everything, with all parameters, is in {arguments.json}.")
+    missed = warn_of_missed_rates(layers)
+    return 2 if failed else missed
 
 
 def parse_rates(text: str) -> list[float]:
@@ -285,56 +324,24 @@ def describe_layer(layer: LayerFile, rows: int | None) -> dict[str, Any]:
     }
 
 
-def measure_all(jobs: Sequence[Job], workers: int) -> list[list[Result]]:
-    """`measure` for every job, in their order, with progress on a terminal."""
-    # disable=None: no bar where standard error is not a terminal.
-    bar = tqdm(
-        total=len(jobs), desc="study", unit="layer", leave=False, disable=None, file=sys.stderr
-    )
-    results = []
-    with bar, _mapped(jobs, workers) as measured:
-        for found in measured:
-            results.append(found)
-            bar.update()
-    return results
-
-
-@contextmanager
-def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterable[list[Result]]]:
-    """`measure` mapped over the jobs; what has not begun when the context ends never will."""
-    if workers == 1:
-        yield map(measure, jobs)
-        return
-    # Fresh processes everywhere: a copy of a process with threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_at_once_when_interrupted)
+def measure(job: Job) -> tuple[list[Result], list[Failed]]:
+    """Quantise at every rate by every method, in the order of METHODS; what failed stands apart."""
     try:
-        with one_thread_each():
-            coming = pool.map(measure, jobs)  # starts the processes
-        yield coming
-    except BrokenProcessPool:
-        raise WaterlevelError(
-            "a worker process was ended from outside, perhaps for want of memory; try --workers 1"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+        subject = _subject(read_layer(job.path), job.rows, get(job.backend))
+    except OF_A_LAYER as error:
+        return [], [_failed(job.path, error)]
+    results, failed = [], []
+    for rate in job.rates:
+        for method, quantize in METHODS.items():
+            try:
+                results.append(_result(method, rate, quantize(subject, rate)))
+            except OF_A_LAYER as error:
+                failed.append(_failed(job.path, error, method, rate))
+    return results, failed
 
 
-def measure(job: Job) -> list[Result]:
-    """Quantise at every rate by every method, in the order of METHODS.
-
-    Raises:
-        BadInput: whatever a method refuses, with the file in front.
-    """
-    layer = read_layer(job.path)
-    try:
-        subject = _subject(layer, job.rows, get(job.backend))
-        return [
-            _result(name, rate, method(subject, rate))
-            for rate in job.rates
-            for name, method in METHODS.items()
-        ]
-    except WaterlevelError as error:
-        raise BadInput(f"{job.path}: {error}") from None
+def _lost(job: Job, reason: str) -> tuple[list[Result], list[Failed]]:
+    return [], [_failed(job.path, reason)]
 
 
 def _subject(layer: LayerFile, rows: int | None, backend: Operations) -> Subject:

@@ -28,11 +28,12 @@ from ..conformance.random_layers import RandomLayers
 from ..conformance.runner import Subject, backend_subject, validate
 from ..conformance.selection import add_selection_arguments, selection_of
 from ..golden.case import load_index
-from ..layers.layer_files import check_target, to_json
+from ..layers.layer_files import check_target
 from ..support.environment import environment
 from ..support.progress import Progress
 from ..support.whole_files import write_whole
 from .export import outputs_subject
+from .json_option import add_json_argument, check_json_target, give
 
 AGAINST = "numba"
 SUMMARY = "probes and golden cases on every backend: what differs, and why"
@@ -71,8 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{AGAINST} for a backend on a device, unless --cases picks some)",
     )
     add_selection_arguments(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="… as JUnit XML")
+    add_json_argument(parser)
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="everything as JUnit XML")
+    parser.add_argument("--verbose", action="store_true", help="name every case that was skipped")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     cases = load_index().cases
     selection_of(arguments).of(cases)  # refuses a pattern without a case
-    for target in (arguments.json, arguments.junit):
-        if target is not None:
-            check_target(target)
+    check_json_target(arguments.json)
+    if arguments.junit is not None:
+        check_target(arguments.junit)
     if arguments.against is not None and arguments.outputs is not None:
         raise BadInput("--against compares backends; --outputs has none")
     other = None if arguments.against is None else get(arguments.against)
@@ -103,13 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
                 report = replace(report, layers=layers)
         found.append(replace(report, device=device))
     where = environment()
-    if arguments.json is not None:
-        digest = hashlib.sha256((GOLDEN / "index.json").read_bytes()).hexdigest()
-        content = reports.to_report(found, unusable, where, digest)
-        write_whole(arguments.json, (to_json(content, indent=1) + "\n").encode())
+    digest = hashlib.sha256((GOLDEN / "index.json").read_bytes()).hexdigest()
+    content = reports.to_report(found, unusable, where, digest)
+    text = reports.to_text(found, unusable, where, arguments.verbose)
+    give(arguments.json, content, text, indent=1)
     if arguments.junit is not None:
         write_whole(arguments.junit, reports.to_junit(found))
-    print(reports.to_text(found, unusable, where))
     return 0 if all(report.passed for report in found) else 1
 
 

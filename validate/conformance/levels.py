@@ -44,6 +44,7 @@ from ...reference.errors import NotPositiveDefinite, WaterlevelError
 from ...reference.methods.rate_search import TOLERANCE
 from ...reference.operations.numpy_operations import NUMPY
 from ..golden.case import SIZES, Case
+from ..support.comparison import describe_shape
 from .error_bounds import Analysis, energy, rescaled_bounds
 from .outcomes import Failure, Outcome, run_case
 
@@ -134,16 +135,29 @@ class _Comparison:
         self.case, self.actual = case, outcome
         self.inputs = case.load_inputs()
         self.oracle = run_case(case, self.inputs, NUMPY)
+        self.unlike = self._unlike()
+
+    def _unlike(self) -> str | None:
+        """Which output can't be compared at all, or None."""
+        if not isinstance(self.oracle, Mapping) or not isinstance(self.actual, Mapping):
+            return None
+        for name, right in self.oracle.items():
+            found = self.actual.get(name)
+            if found is None:
+                return f"{self.case.id}: {name} is missing"
+            if np.shape(found) != np.shape(right):
+                shapes = f"{describe_shape(np.shape(found))}, expected"
+                return f"{self.case.id}: {name} has shape {shapes} {describe_shape(right.shape)}"
+            if np.asarray(found).dtype.kind not in "fiu":
+                return f"{self.case.id}: {name} has dtype {np.asarray(found).dtype}"
+        return None
 
     def not_codes(self) -> str | None:
         """Why this is not on the level `codes`, or None."""
         if not isinstance(self.oracle, Mapping) or not isinstance(self.actual, Mapping):
             return self._refused_otherwise()
-        for name in self.oracle:
-            if name not in self.actual or np.shape(self.actual[name]) != np.shape(
-                self.oracle[name]
-            ):
-                return f"{self.case.id}: {name} is missing or has another shape"
+        if self.unlike is not None:
+            return self.unlike
         for name in (*INTEGERS, *RATES):
             if name in self.oracle:
                 unequal = int(np.count_nonzero(self.oracle[name] != self.actual[name]))
@@ -190,6 +204,8 @@ class _Comparison:
         """Why this is not on the level `rate-distortion`, or None (or too small to judge)."""
         if not isinstance(self.oracle, Mapping) or not isinstance(self.actual, Mapping):
             return self._refused_otherwise()
+        if self.unlike is not None:
+            return self.unlike
         weights = int(self.inputs["weight"].size)
         if weights < LEAST_WEIGHTS:
             return None

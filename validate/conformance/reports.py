@@ -34,6 +34,7 @@ from .runner import FAILED, PASSED, SKIPPED, Result, SubjectReport
 KIND = "waterlevel validate"
 STATUSES = (PASSED, FAILED, SKIPPED)
 NAMED_FAILURES = 8  # of one function; the report names all
+NAMED_SKIPS = 3  # for one reason
 
 
 def counts(report: SubjectReport) -> dict[str, int]:
@@ -78,15 +79,20 @@ def to_text(
     reports: Sequence[SubjectReport],
     unusable: Sequence[Availability],
     environment: dict[str, Any],
+    verbose: bool = False,
 ) -> str:
-    """Everything for somebody who reads it: a table, then what failed and why."""
+    """Everything for somebody who reads it: a table, then what failed and why.
+
+    Args:
+        verbose: name all that was skipped, and not only the first few.
+    """
     about = [f"Contract {CONTRACT_VERSION}; {environment_line(environment)}"]
     about += [f"{r.name}: {device_line(r.device)}" for r in reports if r.device is not None]
     parts = ["\n".join(about), _case_table(reports)]
     parts += [part for report in reports if (part := _failed_probes(report))]
     parts += [part for report in reports if (part := _failures(report))]
     parts += [part for report in reports if (part := _layer_differences(report))]
-    parts += [part for report in reports if (part := _skips(report))]
+    parts += [part for report in reports if (part := _skips(report, verbose))]
     if any(report.levels for report in reports):
         parts.append(_level_table(reports))
     if unusable:
@@ -169,14 +175,16 @@ def _by_function(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
     return [(name, list(some)) for name, some in groupby(ordered, lambda r: r.case.function)]
 
 
-def _skips(report: SubjectReport) -> str:
+def _skips(report: SubjectReport, verbose: bool) -> str:
     by_reason: dict[str, list[str]] = {}
     for result in report.of_status(SKIPPED):
         by_reason.setdefault(result.reason or "", []).append(result.case.id)
-    return "\n".join(
-        f"{report.name}: {len(ids)} skipped ({reason}): {', '.join(ids)}"
-        for reason, ids in by_reason.items()
-    )
+    lines = []
+    for reason, ids in by_reason.items():
+        named = ids if verbose else ids[:NAMED_SKIPS]
+        more = f" and {len(ids) - len(named)} more (--verbose)" if len(ids) > len(named) else ""
+        lines.append(f"{report.name}: {len(ids)} skipped ({reason}): {', '.join(named)}{more}")
+    return "\n".join(lines)
 
 
 def _level_table(reports: Sequence[SubjectReport]) -> str:

@@ -81,17 +81,21 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """For somebody who reads it."""
+        equal = f"{self.share:.2%} equal"
         if self.reproduced_by:
             heading = "every bit is reproduced by"
             text = [f"{heading} {match.name}: {match.description}" for match in self.reproduced_by]
         elif self.closest is not None:
+            some = "deviation that was tried" if self.untried else "known deviation"
             text = [
-                f"no known deviation reproduces every bit; the closest is {self.closest.name}: "
+                f"no {some} reproduces every bit; the closest is {self.closest.name}: "
                 f"{self.closest.description} ({self.closest.share:.2%} of the elements equal, "
                 f"the oracle has {self.share:.2%})"
             ]
+        elif self.untried:
+            text = [f"no deviation that was tried comes closer than the oracle ({equal})"]
         else:
-            text = [f"no known deviation comes closer than the oracle ({self.share:.2%} equal)"]
+            text = [f"no known deviation comes closer than the oracle ({equal})"]
         if self.untried:
             text.append(f"{self.untried} deviations were not tried for lack of time")
         return text

@@ -24,9 +24,11 @@ Files are written whole or not at all, and the same content always gives the sam
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +56,14 @@ TENSORS = (
 )
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 METADATA = "waterlevel"
+# How files begin that are given in place of a layer file. A safetensors file begins with the length
+# of its header, which is less than 2³².
+KINDS = {
+    b"\x93NUMPY": "a NumPy array (.npy)",
+    b"PK\x03\x04": "a ZIP archive, as .npz and .pt are",
+    b"\x80\x02\x8a\x0a": "an old PyTorch file (.pt)",
+    b"GGUF": "a GGUF file",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +106,8 @@ def read_layer(path: Path | str) -> LayerFile:
         OSError: the file cannot be read.
     """
     path = Path(path)
-    with path.open("rb") as file:  # a plain error for what is missing, forbidden or a directory
-        if not path.is_file():
-            raise BadInput(f"{path}: not a regular file, expected a safetensors file")
+    check_kind(path)
+    with path.open("rb") as file:
         try:
             with safe_open(path, framework="numpy") as tensors:
                 names = sorted(tensors.keys())
@@ -117,7 +126,35 @@ def read_layer(path: Path | str) -> LayerFile:
         name: sha256(_upper_half(tensor) if dtypes[name] == "BF16" else tensor)
         for name, tensor in loaded.items()
     }
-    return LayerFile(path, **loaded, digests=digests, description=_description(path, metadata))
+    return LayerFile(path, **loaded, digests=digests, description=parse_description(path, metadata))
+
+
+def check_kind(path: Path) -> None:
+    """Say of something else than a safetensors file what it is, and the way on.
+
+    Raises:
+        BadInput: it is no regular file, or one of another known format.
+        OSError: it is missing, or may not be read.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        if (path / "config.json").is_file():
+            raise BadInput(
+                f"{path}: a model's directory, not a layer file; `python -m "
+                "waterlevel.validate.real_layers --help` makes layer files, `waterlevel model "
+                "audit` looks at quantised ones"
+            )
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        raise BadInput(f"{path}: not a regular file, expected a safetensors file")
+    with path.open("rb") as file:
+        start = file.read(8)
+    kind = next((kind for magic, kind in KINDS.items() if start.startswith(magic)), None)
+    if kind is not None:
+        raise BadInput(
+            f"{path}: {kind}, expected a safetensors file; in Python: safetensors.numpy.save_file("
+            '{"weight": W, "covariance": S}, "layer.safetensors")'
+        )
 
 
 def covariance_of(layer: LayerFile, backend: Operations, dtype: DTypeLike) -> NDArray:
@@ -216,7 +253,9 @@ def to_json(content: object, indent: int | None = None) -> str:
     '{"codes": [1, 2], "limit": null}'
     """
     finite = _finite(content)
-    return json.dumps(finite, sort_keys=True, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite, sort_keys=True, indent=indent, ensure_ascii=False, allow_nan=False)
+    # The name of a file need not be text; what is none becomes an escape of JSON.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _finite(content: Any) -> Any:
@@ -257,13 +296,20 @@ def _check_dtypes(path: Path, dtypes: Mapping[str, str]) -> None:
             raise BadInput(f"{path}: tensor {name} has dtype {dtype}, expected one of {expected}")
 
 
-def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def parse_description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON object under `waterlevel` in a file's metadata, or {}.
+
+    Raises:
+        BadInput: it is none, or what should be a list of remarks is none.
+    """
     try:
         description = json.loads(metadata.get(METADATA, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         description = None
     if not isinstance(description, dict):
         raise BadInput(f"{path}: the metadata under {METADATA!r} is not a JSON object")
+    if not isinstance(description.get("remarks") or [], list):
+        raise BadInput(f"{path}: remarks in the metadata under {METADATA!r} are not a list")
     return description
 
 

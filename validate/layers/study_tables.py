@@ -11,6 +11,7 @@ from ..support.console import number
 
 WIDTH = 100
 RATES_SIDE_BY_SIDE = 3
+FAILED = "failed"
 NAME, GROUP = 13, 29  # columns of a method's name, and of what belongs to one rate
 LEGEND = """\
 rate    what a file costs, bits per weight: entropy coded, side information included; searched for
@@ -54,16 +55,23 @@ def text(report: Mapping[str, Any], wide: int) -> str:
 def summarize(
     layers: Sequence[Mapping[str, Any]], methods: Sequence[str], rates: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """For each rate and method over all layers: mean, least, most gap; mean of rate - limit."""
+    """For each rate and method over its layers: mean, least, most gap; mean of rate - limit.
+
+    `layers` counts them: one where the method failed is not among them.
+    """
     summary = []
     for rate in rates:
         for method in methods:
-            found = [find(layer["results"], method, rate) for layer in layers]
+            everywhere = (find(layer["results"], method, rate) for layer in layers)
+            found = [result for result in everywhere if result is not None]
+            if not found:
+                continue
             gaps = [result["gap"] for result in found]
             summary.append(
                 {
                     "method": method,
                     "target": rate,
+                    "layers": len(found),
                     "gap_mean": statistics.fmean(gaps),
                     "gap_least": min(gaps),
                     "gap_most": max(gaps),
@@ -73,10 +81,11 @@ def summarize(
     return summary
 
 
-def find(results: Sequence[Mapping[str, Any]], method: str, rate: float) -> Mapping[str, Any]:
-    """The one of this method at this rate."""
-    (result,) = (r for r in results if r["method"] == method and r["target"] == rate)
-    return result
+def find(
+    results: Sequence[Mapping[str, Any]], method: str, rate: float
+) -> Mapping[str, Any] | None:
+    """The one of this method at this rate; None if it failed."""
+    return next((r for r in results if r["method"] == method and r["target"] == rate), None)
 
 
 def _layer_text(
@@ -90,6 +99,8 @@ def _layer_text(
 
     def cell(method: str, rate: float) -> str:
         result = find(layer["results"], method, rate)
+        if result is None:
+            return f"{FAILED:^{GROUP - 1}}"
         column, limit, gap = (number(result[key], 3) for key in ("rate_column", "limit", "gap"))
         mark = " " if result["rate_met"] else MISSED
         return f"{column:>5} {result['distortion']:8.2e} {limit:>5} {gap:>6}{mark}"
@@ -106,6 +117,8 @@ def _summary_text(
 ) -> str:
     def cell(method: str, rate: float) -> str:
         line = find(summary, method, rate)
+        if line is None:
+            return f"{FAILED:^{GROUP - 1}}"
         mean, least, most, paid = (
             number(line[key], 3) for key in ("gap_mean", "gap_least", "gap_most", "paid_mean")
         )

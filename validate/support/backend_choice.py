@@ -29,8 +29,9 @@ def add_backend_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--backend",
         metavar="NAME",
-        help="what computes: a name from `waterlevel backends`, or module:attribute (default: "
-        f"{DEFAULTS[0]} where it is installed, else {DEFAULTS[1]}; the bits are the same)",
+        help="what computes: a name from `waterlevel backends`, module:attribute or "
+        f"file.py:attribute (default: {DEFAULTS[0]} where it is installed, else {DEFAULTS[1]}; "
+        "the bits are the same)",
     )
 
 

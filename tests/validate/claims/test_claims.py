@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -424,11 +425,11 @@ def test_the_grid_of_weights_is_told_wherever_their_numbers_are(
 
 
 def test_wide_layers_are_left_out_by_name():
-    kept, left_out = command.find_layers(LAYERS, wide_too=False)
-    everything, none = command.find_layers(LAYERS, wide_too=True)
+    kept, left_out, failed = command.find_layers(LAYERS, wide_too=False)
+    everything, none, _ = command.find_layers(LAYERS, wide_too=True)
     assert left_out == ["minilm-02-feed-forward-out"]
     assert len(kept) + 1 == len(everything) == len(list(LAYERS.glob("*.safetensors")))
-    assert none == []
+    assert none == failed == []
 
 
 def spoilt_directory(tmp_path: Path, kind: str) -> Path:
@@ -443,6 +444,39 @@ def spoilt_directory(tmp_path: Path, kind: str) -> Path:
         tensors = {"weight": np.ones((4, 3)), "covariance": S}
         save_file(tensors, directory / "x.safetensors")
     return directory
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("garbage", "not a whole safetensors file"), ("indefinite", "not positive definite")],
+)
+@pytest.mark.usefixtures("tiny")
+def test_a_bad_layer_takes_nothing_from_the_others(
+    layers: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
+    message: str,
+    workers: int,
+):
+    layers = Path(shutil.copytree(layers, tmp_path / "layers"))
+    reports = []
+    for expected in (0, 2):
+        target = tmp_path / "claims.json"
+        assert run("--layers", layers, "--json", target, "--workers", workers) == expected
+        reports.append(json.loads(target.read_text("utf-8")))
+        bad = spoilt_directory(tmp_path, kind) / "x.safetensors" if expected == 0 else None
+        if bad is not None:
+            bad.rename(layers / "bad.safetensors")
+    without, beside = reports
+    (line,) = beside.pop("failed")
+    assert without.pop("failed") == []
+    assert beside == without
+    printed = capfd.readouterr()
+    assert printed.err == f"waterlevel claims: {line}\n"
+    assert str(layers / "bad.safetensors") in line
+    assert message in line
 
 
 @pytest.mark.parametrize(

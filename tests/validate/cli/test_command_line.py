@@ -77,11 +77,21 @@ def test_version(command: Command):
     ("arguments", "message"),
     [
         ("", "waterlevel: .*required: COMMAND .see waterlevel --help"),
-        ("quantise", "waterlevel: .*'quantise'.*'quantize'"),
+        ("quantise", "waterlevel: .*'quantise' .did you mean quantize"),
         ("quantize", "waterlevel quantize: .*required: IN.safetensors, --method, -o/--output"),
-        ("quantize x --method rtn -o y --dampign 1", "waterlevel quantize: .*: --dampign 1 "),
+        (
+            "quantize x --method rtn -o y --dampign 1",
+            "waterlevel quantize: .*--dampign .did you mean --damping?",
+        ),
+        ("quantize x --groupsize 4", "waterlevel quantize: .*did you mean --group-size?"),
+        ("quantize x --act-order", "waterlevel quantize: .*did you mean --actorder?"),
+        ("quantize x --desc-act", "waterlevel quantize: .*it is called --actorder"),
+        ("quantize x --sym", "waterlevel quantize: .*symmetric is the default, else --asymmetric"),
+        ("quantize x --method GPTQ -o y", "waterlevel quantize: .*'GPTQ' .did you mean gptq"),
+        ("backends --json", "waterlevel backends: .*--json: expected one argument"),
+        ("backends --json x.safetensors", "waterlevel backends: .*a report is no layer"),
         ("quantize x --meth rtn -o y", "waterlevel quantize: .*--method"),
-        ("backends --method x", "waterlevel backends: .*: --method x "),
+        ("backends --method x", "waterlevel backends: there is no option --method "),
     ],
 )
 def test_bad_usage_is_one_line(command: Command, arguments: str, message: str):
@@ -97,7 +107,7 @@ def test_bad_usage_is_one_line(command: Command, arguments: str, message: str):
 def test_a_rate_that_is_not_met_is_written_and_said(
     command: Command, layer: Path, json_wanted: bool
 ):
-    options = ["--method", "watersic", "--rate", "0.01", *["--json"] * json_wanted]
+    options = ["--method", "watersic", "--rate", "0.01", *["--json", "-"] * json_wanted]
     done = command.quantize(layer, *options)
     found, metadata = command.result()
     assert done.code == 1
@@ -150,10 +160,128 @@ def test_whatever_happens_is_a_code_and_a_line(
 
 def test_text_of_errors():
     assert describe(OSError("no\ngood")) == "no good"
-    assert describe(OSError(28, "No space left")) == "standard output: No space left"
+    assert describe(OSError(28, "No space left")) == "No space left"
+    assert describe(OSError(28, "No space left", b"a\xff")) == "a\udcff: No space left"
     assert describe(ValueError()) == "ValueError"
     assert one_line("  a \n\t b ") == "a b"
     assert [number(x) for x in (None, -float("inf"), 1 / 3)] == ["—", "-∞", "0.3333"]
+
+
+def test_a_closed_standard_error_takes_nothing_into_the_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "stderr", None)
+    fail("waterlevel", "anything")
+    assert capsys.readouterr().out == ""
+
+
+def test_json_is_a_file_beside_the_text_or_standard_output(command: Command, tmp_path: Path):
+    text = command("backends")
+    beside = command("backends", "--json", tmp_path / "found.json")
+    instead = command("backends", "--json", "-")
+    assert beside == text
+    assert (tmp_path / "found.json").read_text() == instead.out
+
+
+BACKEND = """
+from helper_of_kern import Backend
+"""
+HELPER = """
+from waterlevel.reference.operations.numpy_operations import NumpyOperations
+class Backend(NumpyOperations):
+    name = "kern"
+"""
+
+
+@pytest.mark.parametrize("name", ["kern:Backend", "kern.py:Backend", "./kern.py:Backend"])
+def test_a_backend_in_the_current_folder(tmp_path: Path, name: str):
+    (tmp_path / "kern.py").write_text(BACKEND)
+    (tmp_path / "helper_of_kern.py").write_text(HELPER)
+    write(tmp_path / "layer")
+    code = "import sys; from waterlevel.validate.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["quantize", "layer", "--method", "rtn", "--bits", "3", "-o", "out"]
+    # -P: the current folder is not on the path, as for an installed command.
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments, "--backend", name],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "on kern" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken.py:Backend", "cannot be loaded: SyntaxError"),
+        ("absent.py:Backend", "there is no file absent.py"),
+        ("Numpy", "did you mean numpy?"),
+    ],
+)
+def test_a_backend_that_is_none(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+):
+    (tmp_path / "broken.py").write_text("def (")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    layer = write(tmp_path / "layer")
+    done = command(
+        "quantize", layer, *["--method", "rtn", "--bits", "3", "-o", "out", "--backend"], name
+    )
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"\x93NUMPY\x01\x00", "a NumPy array"),
+        (b"PK\x03\x04....", "as .npz and .pt are"),
+        (b"\x80\x02\x8a\x0a....", "an old PyTorch file"),
+        (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
+    ],
+)
+def test_other_files_are_recognised(command: Command, tmp_path: Path, start: bytes, message: str):
+    other = tmp_path / "other"
+    other.write_bytes(start + bytes(100))
+    for arguments in (
+        ("quantize", other, *["--method", "rtn", "--bits", "3", "-o", "out"]),
+        ("study", other),
+    ):
+        done = command(*arguments)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert f"{other}: " in done.err
+        assert message in done.err
+        assert "save_file" in done.err
+
+
+def test_a_model_and_a_pipe_are_recognised(command: Command, tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (("model", "a model's directory"), ("pipe", "not a regular file")):
+        path = tmp_path / name
+        for arguments in (
+            ("study", path),
+            ("compare", path, path),
+            ("quantize", path, *["--method", "rtn", "--bits", "3", "-o", "out"]),
+        ):
+            done = command(*arguments)
+            assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+            assert f"{path}: {message}" in done.err
+
+
+def test_a_transposed_weight_and_a_short_last_group(command: Command, tmp_path: Path):
+    layer = write(tmp_path / "layer", weight=layers.weight(1, 16, 48))
+    done = command.quantize(layer, *["--method", "rtn", "--bits", "3"])
+    assert f"{layer}: covariance has shape 16×16, expected 48×48" in done.err
+    assert "looks transposed" in done.err
+    layer = write(tmp_path / "layer")
+    for group, said in ((5, True), (4, False), (64, False)):
+        done = command.quantize(
+            layer, *["--method", "rtn", "--bits", "3", "--group-size"], str(group)
+        )
+        assert ("the last group has 1 columns in place of 5" in done.out) == said
 
 
 def test_an_error_that_nobody_can_read_is_no_error(monkeypatch: pytest.MonkeyPatch):
@@ -175,14 +303,14 @@ def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch):
         "numpy      yes       the default",
         "cupy       no        package cupy is missing",
     ]
-    listed = json.loads(command("backends", "--json").out)
+    listed = json.loads(command("backends", "--json", "-").out)
     assert listed[0] == {"name": "numpy", "usable": True, "reason": None, "default": True}
     assert listed[1]["reason"] == "package cupy\nis missing"
     assert (listed[1]["usable"], listed[1]["default"]) == (False, False)
 
 
 def test_this_installation_has_the_oracle(command: Command):
-    listed = {entry["name"]: entry for entry in json.loads(command("backends", "--json").out)}
+    listed = {entry["name"]: entry for entry in json.loads(command("backends", "--json", "-").out)}
     assert listed["numpy"]["usable"]
     assert sum(entry["default"] for entry in listed.values()) == 1
 
@@ -275,7 +403,8 @@ def test_a_file_that_may_not_grow(layer: Path, tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 
     out = tmp_path / "out"
-    done = call("quantize", layer, "--method", *RTN.split(), "-o", out, preexec_fn=limit)
+    arguments = ["quantize", layer, "--method", *RTN.split(), "--backend", "numpy", "-o", out]
+    done = call(*arguments, preexec_fn=limit)
     assert done.returncode == 2
     assert re.fullmatch(rf"waterlevel quantize: output {out} cannot .*\n", done.stderr.decode())
     assert [path.name for path in tmp_path.iterdir()] == [layer.name]
@@ -303,7 +432,7 @@ def test_progress_is_for_terminals(layer: Path, tmp_path: Path):
     pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    arguments = ["quantize", layer, "--method", *SIC.split(), "-o", tmp_path / "out", "--json"]
+    arguments = ["quantize", layer, "--method", *SIC.split(), "-o", tmp_path / "out", "--json", "-"]
     on_terminal = call(*arguments, capture_output=False, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     shown = os.read(ours, 1 << 20).decode()

@@ -78,7 +78,7 @@ def test_equal_files(layer, capsys):
     code, out, err = compare(capsys, one, other)
     assert (code, err) == (0, "")
     assert "equal in every bit" in out
-    code, out, _ = compare(capsys, one, other, "--json")
+    code, out, _ = compare(capsys, one, other, "--json", "-")
     found = json.loads(out)
     assert found["equal"] is True
     assert found["tensors"] == dict.fromkeys(("codes", "dequantized", "scale", "zero", "group"))
@@ -104,7 +104,7 @@ def test_tensors_of_any_kind(tmp_path, capsys):
     assert "B: only a is missing" in lines
     assert "B: only b is there, and was not expected" in lines
     assert "B: shape has shape 3×2, expected 2×3" in lines
-    code, out, _ = compare(capsys, tmp_path / "a", tmp_path / "b", "--json")
+    code, out, _ = compare(capsys, tmp_path / "a", tmp_path / "b", "--json", "-")
     found = json.loads(out)
     assert (code, found["equal"]) == (1, False)
     assert found["tensors"]["n"] is None
@@ -185,7 +185,7 @@ def test_a_foreign_backend_is_named(layer, capsys, wrong):
     assert (code, err) == (1, "")
     assert "A against the oracle:\n  every bit is equal" in out
     assert "every bit is reproduced by fused-multiply-add: x·y + z is rounded once" in out
-    code, out, _ = compare(capsys, one, other, "--input", layer, "--json")
+    code, out, _ = compare(capsys, one, other, "--input", layer, "--json", "-")
     found = json.loads(out)["diagnosis"]
     assert found["A"]["explanation"] is None
     assert [m["name"] for m in found["B"]["explanation"]["reproduced_by"]] == ["fused-multiply-add"]
@@ -342,7 +342,7 @@ def test_reports(tmp_path, capsys):
     assert "skipped/x" not in out
     assert "architecture: one against other" in out
     assert "system" not in out
-    code, out, _ = compare(capsys, one, other, "--json")
+    code, out, _ = compare(capsys, one, other, "--json", "-")
     found = json.loads(out)
     assert (found["equal"], found["compared"], len(found["different"])) == (False, 3, 2)
 
@@ -365,7 +365,7 @@ def test_a_long_list_is_cut_and_says_so(tmp_path, capsys):
     code, out, _ = compare(capsys, one, other)
     assert code == 1
     assert "… and 30 more (differ); --json lists them all" in out
-    assert len(json.loads(compare(capsys, one, other, "--json")[1])["different"]) == 50
+    assert len(json.loads(compare(capsys, one, other, "--json", "-")[1])["different"]) == 50
 
 
 class ReversedProducts(NumpyOperations):

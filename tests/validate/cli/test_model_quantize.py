@@ -62,7 +62,7 @@ def test_the_bundled_model_is_quantised_and_evaluated(command: Command, tmp_path
         for name, value in output_module.file_digests(out).items()
         if name != "waterlevel-manifest.json"
     }
-    done = command("model", "evaluate", out, "--sequences", "2", "--length", "16", "--json")
+    done = command("model", "evaluate", out, "--sequences", "2", "--length", "16", "--json", "-")
     assert done.code == 0, done
     original, ours = json.loads(done.out)
     assert ours["rate"] == manifest["rates"]["rate"]
@@ -75,7 +75,7 @@ def test_the_bundled_model_is_quantised_and_evaluated(command: Command, tmp_path
 @pytest.mark.slow
 def test_the_model_of_the_package_has_the_bits_per_byte_of_its_card(command: Command):
     """On the first 24 windows; the card has 1.7046 on all of them, and a window's spread is .3."""
-    done = command("model", "evaluate", "--sequences", "24", "--json")
+    done = command("model", "evaluate", "--sequences", "24", "--json", "-")
     found = json.loads(done.out)[0]["bits_per_byte"]
     assert abs(found["mean"] - 1.7046) < 4 * found["error"]
 

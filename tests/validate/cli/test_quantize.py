@@ -114,7 +114,7 @@ def arguments(options: str) -> list[str]:
 
 
 def quantized(command: Command, layer: Path, options: str) -> tuple[dict[str, NDArray], Any]:
-    done = command.quantize(layer, *arguments(options), "--json")
+    done = command.quantize(layer, *arguments(options), "--json", "-")
     found, metadata = command.result()
     said = "".join(f"waterlevel quantize: {layer}: {line}\n" for line in metadata["remarks"])
     assert (done.code, done.err) == (0, said)
@@ -210,7 +210,7 @@ def test_the_same_input_gives_the_same_bytes(command: Command, layer: Path, opti
 
 
 def test_json_is_the_metadata_and_the_two_files(command: Command, layer: Path):
-    done = command.quantize(layer, *arguments("watersic --rate 4"), "--json")
+    done = command.quantize(layer, *arguments("watersic --rate 4"), "--json", "-")
     report = json.loads(done.out)
     assert report.pop("input_file") == str(layer)
     assert report.pop("output_file") == str(command.output)

@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 from waterlevel.data import LAYERS
 from waterlevel.reference import gptq, rtn, waterfilling, watersic
 from waterlevel.reference.bases.rotation import HadamardRotation
+from waterlevel.reference.errors import CodeOverflow
 from waterlevel.reference.limits.gaussian_limit import eigenbasis
-from waterlevel.validate.cli import study
+from waterlevel.validate.cli import json_option, study
 from waterlevel.validate.cli.main import main
 from waterlevel.validate.layers import study_tables
 
@@ -280,19 +281,34 @@ BAD_FILES = {
 }
 
 
-def assert_refused(printed: Any, path: Path, message: str) -> None:
-    assert printed.out == ""
-    assert printed.err.count("\n") == 1
-    assert printed.err.startswith(f"waterlevel study: {path}: ")
-    assert message in printed.err
+def assert_failed(errors: str, path: Path, message: str) -> None:
+    """Each line names the file; each method that was tried has its own."""
+    lines = errors.splitlines()
+    assert lines
+    for line in lines:
+        assert line.startswith(f"waterlevel study: {path}")
+    assert any(message in line for line in lines)
 
 
 @pytest.mark.parametrize("message", BAD_FILES)
-def test_a_bad_file(tmp_path: Path, layer: Path, capsys: pytest.CaptureFixture[str], message: str):
+def test_a_bad_file_takes_nothing_from_the_others(
+    tmp_path: Path, layer: Path, capsys: pytest.CaptureFixture[str], message: str
+):
+    target = tmp_path / "study.json"
+    assert run(layer, "--rates", "3", "--json", target) == 0
+    good, alone = capsys.readouterr(), json.loads(target.read_text("utf-8"))
     path = write(tmp_path / "bad.safetensors", BAD_FILES[message])
-    assert run(layer, path, "--rates", "3", "--json", tmp_path / "study.json") == 2
-    assert_refused(capsys.readouterr(), path, message)
-    assert sorted(tmp_path.iterdir()) == [path, layer]
+    assert run(path, layer, "--rates", "3", "--json", target) == 2
+    printed, report = capsys.readouterr(), json.loads(target.read_text("utf-8"))
+    assert_failed(printed.err, path, message)
+    (entry,) = alone["layers"]
+    assert entry in report["layers"]
+    assert good.err == ""
+    assert alone["failed"] == []
+    assert {one["layer"] for one in report["failed"]} == {"bad"}
+    for line in good.out.splitlines():
+        if line.startswith("WaterSIC"):
+            assert line in printed.out
 
 
 def test_a_bad_file_in_another_process(
@@ -301,7 +317,51 @@ def test_a_bad_file_in_another_process(
     message = "covariance with damping 0.01 is not positive definite"
     path = write(tmp_path / "bad.safetensors", BAD_FILES[message])
     assert run(layer, path, "--rates", "3", workers=2) == 2
-    assert_refused(capfd.readouterr(), path, message)
+    printed = capfd.readouterr()
+    assert_failed(printed.err, path, message)
+    assert f"{path}, GPTQ natural at rate 3: " in printed.err
+    assert "failed" in printed.out
+
+
+def test_one_rate_of_one_method_that_fails(
+    tmp_path: Path, layer: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+):
+    target = tmp_path / "study.json"
+    assert run(layer, "--rates", "3,4", "--json", target) == 0
+    alone = json.loads(target.read_text("utf-8"))
+    capsys.readouterr()
+
+    def overflows(subject: Any, rate: float) -> Any:
+        if rate == 4:
+            raise CodeOverflow(1, 2, 2.0**31)
+        return rtn_of(subject, rate)
+
+    rtn_of = study.METHODS["RTN"]
+    monkeypatch.setitem(study.METHODS, "RTN", overflows)
+    assert run(layer, "--rates", "3,4", "--json", target) == 2
+    report, printed = json.loads(target.read_text("utf-8")), capsys.readouterr()
+    assert printed.err.startswith(f"waterlevel study: {layer}, RTN at rate 4: ")
+    assert printed.err.count("\n") == 1
+    (row,) = (line for line in printed.out.splitlines() if line.startswith("RTN"))
+    assert row.endswith("failed")
+    everything = alone["layers"][0]["results"]
+    expected = [r for r in everything if (r["method"], r["target"]) != ("RTN", 4)]
+    assert report["layers"][0]["results"] == expected
+    (one,) = report["failed"]
+    assert (one["layer"], one["method"], one["target"]) == ("small", "RTN", 4)
+
+
+def test_the_table_is_printed_when_the_json_cannot_be_written(
+    tmp_path: Path, layer: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+):
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(json_option, "write_whole", full)
+    assert run(layer, "--rates", "3", "--json", tmp_path / "x.json") == 2
+    printed = capsys.readouterr()
+    assert "WaterSIC" in printed.out
+    assert printed.err == f"waterlevel study: {tmp_path / 'x.json'}: No space left on device\n"
 
 
 def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -15,7 +15,7 @@ from waterlevel.backends import Availability
 from waterlevel.reference.errors import NotPositiveDefinite, WaterlevelError
 from waterlevel.reference.operations.numpy_operations import NUMPY, NumpyOperations
 from waterlevel.validate.cli import validate as command
-from waterlevel.validate.cli.export import export_case
+from waterlevel.validate.cli.export import OUTPUTS, export_case
 from waterlevel.validate.cli.main import main
 from waterlevel.validate.conformance.outcomes import run_case
 from waterlevel.validate.golden.case import expected_error, load_index
@@ -287,3 +287,92 @@ def test_outputs_that_cannot_be_read_are_a_failure(tmp_path: Path, capsys):
     (place / "error.json").write_text("{}")
     assert main(["validate", "--outputs", str(tmp_path), "--cases", case.id]) == 1
     assert "both outputs.safetensors and error.json" in capsys.readouterr().out
+
+
+def vanish(outputs: dict[str, np.ndarray]) -> None:
+    del outputs["rate"]
+
+
+def become_a_vector(outputs: dict[str, np.ndarray]) -> None:
+    outputs["rate"] = outputs["rate"].reshape(1)
+
+
+def become_booleans(outputs: dict[str, np.ndarray]) -> None:
+    outputs["codes"] = outputs["codes"] != 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (vanish, "rate is missing"),
+        (become_a_vector, "rate has shape 1"),
+        (become_booleans, "codes has dtype bool"),
+    ],
+)
+def test_outputs_that_are_incomplete_or_oddly_shaped(tmp_path: Path, capsys, spoil, message: str):
+    case = next(c for c in some("rtn") if c.id.endswith("/bits4-6x37-float64"))
+    place = export_case(case, tmp_path)
+    outputs = dict(run_case(case, case.load_inputs(), NUMPY))
+    outputs["dequantized"] = outputs["dequantized"] + 1
+    spoil(outputs)
+    save_file({n: np.ascontiguousarray(a) for n, a in outputs.items()}, place / OUTPUTS)
+    assert main(["validate", "--outputs", str(tmp_path), "--cases", case.id]) == 1
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert re.search(rf"rtn is not better because .*{message}", printed.out)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0"])
+def test_outputs_of_a_type_that_no_output_has(tmp_path: Path, capsys, kind: str):
+    case = some("take")[0]
+    place = export_case(case, tmp_path)
+    size = 2 if kind == "BF16" else 1
+    entry = {"dtype": kind, "shape": [3], "data_offsets": [0, 3 * size]}
+    header = json.dumps({"taken": entry}).encode()
+    (place / OUTPUTS).write_bytes(len(header).to_bytes(8, "little") + header + bytes(3 * size))
+    assert main(["validate", "--outputs", str(tmp_path), "--cases", case.id]) == 1
+    assert f"taken has dtype {kind}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"type": "NotPositiveDefinite", "fields": 5}',
+        '{"type": "NotPositiveDefinite", "fields": null}',
+        '{"type": "NotPositiveDefinite", "fields": "x"}',
+        '{"type": "NotPositiveDefinite", "fields": []}',
+        '{"type": "NotPositiveDefinite", "fields": {"pivot": 0, "value": "0x1p+99999999"}}',
+        '{"type": "NotPositiveDefinite", "fields": {"pivot": 1'
+        + "0" * 400
+        + ', "value": "0x1p0"}}',
+        '{"type": "NotPositiveDefinite", "fields": {"pivot": [], "value": "0x1p0"}}',
+        '{"type": "NotPositiveDefinite", "fields": {"pivot": "0x1p0", "value": 2}}',
+        '{"type": "BadInput", "fields": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        "5",
+    ],
+    ids=range(10),
+)
+def test_errors_that_are_none_are_outcomes(tmp_path: Path, capsys, content: str):
+    case = some("cholesky", tier="invalid")[0]
+    place = export_case(case, tmp_path)
+    (place / "error.json").write_text(content)
+    assert main(["validate", "--outputs", str(tmp_path), "--cases", case.id]) == 1
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "0 cases passed, 1 failed" in printed.out
+
+
+def test_many_skipped_cases_are_counted_and_named_on_request(tmp_path: Path, capsys):
+    for case in some("take")[:5]:
+        export_case(case, tmp_path)
+    place = export_case(some("matmul")[0], tmp_path)
+    (place / "error.json").write_text('{"type": "BadInput"}')
+    options = ["validate", "--outputs", str(tmp_path), "--cases", "take/*", "--cases", "matmul/*"]
+    main(options)
+    short = capsys.readouterr().out
+    main([*options, "--verbose"])
+    long = capsys.readouterr().out
+    assert "5 skipped (no outputs.safetensors was written): " in short
+    assert " and 2 more (--verbose)" in short
+    assert some("take")[4].id not in short
+    assert some("take")[4].id in long
