@@ -197,7 +197,7 @@ class Backend(NumpyOperations):
 def test_a_backend_in_the_current_folder(tmp_path: Path, name: str):
     (tmp_path / "kern.py").write_text(BACKEND)
     (tmp_path / "helper_of_kern.py").write_text(HELPER)
-    write(tmp_path / "layer")
+    write(tmp_path / "layer", covariance=layers.covariance(3, COLUMNS))
     code = "import sys; from waterlevel.validate.cli.main import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["quantize", "layer", "--method", "rtn", "--bits", "3", "-o", "out"]
     # -P: the current folder is not on the path, as for an installed command.
