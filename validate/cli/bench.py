@@ -133,10 +133,10 @@ def run(arguments: argparse.Namespace) -> int:
         "unmeasured": unmeasured,
         "growth": growth(found),
     }
-    instead = ""
+    told = [text(report)] if found else []
     if choice.instead:
-        instead = f"\nComputed on {choice.backend.name}, because {one_line(choice.instead)}."
-    give(arguments.json, report, (text(report) if found else "nothing was measured") + instead)
+        told.append(f"Computed on {choice.backend.name}, because {one_line(choice.instead)}.")
+    give(arguments.json, report, "\n".join(told))
     if unmeasured:
         print(f"interrupted: {unmeasured} of {len(jobs)} rows are not measured", file=sys.stderr)
     for job in failed:

@@ -49,6 +49,7 @@ def give(target: Path | None, content: object, text: str, indent: int = 2) -> No
     if target == STANDARD_OUTPUT:
         print(to_json(content, indent))
         return
-    print(text, flush=True)
+    if text:
+        print(text, flush=True)
     if target is not None:
         write_whole(target, (to_json(content, indent) + "\n").encode())

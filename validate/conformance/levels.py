@@ -148,7 +148,7 @@ class _Comparison:
             if np.shape(found) != np.shape(right):
                 shapes = f"{describe_shape(np.shape(found))}, expected"
                 return f"{self.case.id}: {name} has shape {shapes} {describe_shape(right.shape)}"
-            if np.asarray(found).dtype.kind not in "fiu":
+            if np.asarray(found).dtype.kind not in ("b" if right.dtype.kind == "b" else "fiu"):
                 return f"{self.case.id}: {name} has dtype {np.asarray(found).dtype}"
         return None
 
