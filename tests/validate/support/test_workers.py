@@ -77,10 +77,17 @@ def test_no_process_outlives_its_parent(tmp_path, name):
     parent = subprocess.Popen(
         [sys.executable, tmp_path / "parent.py", tmp_path, *files], stderr=subprocess.DEVNULL
     )
-    until(lambda: all(file.exists() and file.read_text().endswith("\n") for file in files))
-    parent.send_signal(getattr(signal, name))
-    assert parent.wait(60) in (130, -getattr(signal, name))
-    until(lambda: not any(alive(int(file.read_text())) for file in files))
+    try:
+        until(lambda: all(file.exists() and file.read_text().endswith("\n") for file in files))
+        parent.send_signal(getattr(signal, name))
+        assert parent.wait(60) in (130, -getattr(signal, name))
+        until(lambda: not any(alive(int(file.read_text())) for file in files))
+    finally:  # a test that fails leaves nothing that computes
+        parent.kill()
+        parent.wait()
+        for file in files:
+            if file.exists() and alive(int(file.read_text() or 0)):
+                os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 def until(holds, seconds=60):
@@ -91,6 +98,8 @@ def until(holds, seconds=60):
 
 
 def alive(pid):
+    if pid == 0:  # not yet said
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
