@@ -51,6 +51,8 @@ from ..arithmetic.sums import next_power_of_two
 from .arrays import Array, Library, to_host
 from .slices import EXACT
 
+ONE_BY_ONE = 16  # columns; changes no bit
+
 Decide = Callable[[int, list[Array]], list[Array]]
 
 
@@ -75,50 +77,65 @@ class Cancellation:
         self.coupling = coupling
         self.decide = decide
         self.bound = [self._largest(columns) for columns in target]
-        self._check()
+        self._check(slice(None))
 
     def run(self, columns: list[Array], first: int) -> list[Array]:
         """Decide the columns first … first+m-1, the last one first.
 
         Args:
-            columns: Y_s, m×a each: what is open of these columns, all later ones cancelled.
+            columns: Y_s, m×a each: what is open of these columns, all later ones cancelled. Their
+                contents are lost where the library changes arrays in place.
 
         Returns:
             E_p, m×a each. Exactness: bits, in any order of summation.
         """
-        xp, m = self.library.functions, columns[0].shape[0]
-        if m == 1:
-            decided = self.decide(first, [column[0, :] for column in columns])
-            return [xp.reshape(vector, (1, -1)) for vector in decided]
+        m = columns[0].shape[0]
+        if m <= ONE_BY_ONE:
+            return self._one_by_one(columns, first)
         left = m - next_power_of_two(m) // 2
         right = self.run([column[left:, :] for column in columns], first + left)
         open_ = self.subtract([column[:left, :] for column in columns], first, right, first + left)
-        return [
-            xp.concat([a, b], axis=0) for a, b in zip(self.run(open_, first), right, strict=True)
-        ]
+        concat = self.library.functions.concat
+        return [concat([a, b], axis=0) for a, b in zip(self.run(open_, first), right, strict=True)]
+
+    def _one_by_one(self, columns: list[Array], first: int) -> list[Array]:
+        """`run` for few columns: no product of matrices, every product of two numbers exact."""
+        xp, open_ = self.library.functions, list(columns)
+        decided: list[list[Array]] = []
+        for k in range(first + columns[0].shape[0] - 1, first - 1, -1):
+            fed = self.decide(k, [column[-1, :] for column in open_])
+            decided.append([xp.reshape(vector, (1, -1)) for vector in fed])
+            if k > first:
+                open_ = self.subtract([column[:-1, :] for column in open_], first, decided[-1], k)
+        return [xp.concat(list(parts), axis=0) for parts in zip(*decided[::-1], strict=True)]
 
     def subtract(
         self, columns: list[Array], first: int, decided: list[Array], begin: int
     ) -> list[Array]:
-        """Cancel decided columns (from `begin` on) in the open columns from `first` on."""
+        """Cancel decided columns (from `begin` on) in the open ones from `first` on, in place."""
         open_ = list(columns)
-        end, stop = begin + decided[0].shape[0], first + columns[0].shape[0]
+        there = slice(begin, begin + decided[0].shape[0])
+        here = slice(first, first + columns[0].shape[0])
+        blocks = [matrix[there, here] for matrix in self.coupling]
         largest = [self._largest(fed) for fed in decided]
-        for q, matrix in enumerate(self.coupling):
-            block = matrix[begin:end, first:stop]
-            there = self.library.put(block.T)
-            for p, fed in enumerate(decided):
-                if p + q < len(open_):
-                    self.bound[p + q][first:stop] += largest[p] @ np.abs(block)
-                    open_[p + q] = open_[p + q] - there @ fed
-        self._check()
+        for q, block in enumerate(blocks):
+            turned = self.library.put(block.T)
+            for p, fed in enumerate(decided[: len(open_) - q]):
+                self.bound[p + q][here] += largest[p] @ np.abs(block)
+                open_[p + q] -= product(turned, fed)
+        self._check(here)
         return open_
 
     def _largest(self, columns: Array) -> NDArray[np.float64]:
         xp = self.library.functions
         return to_host(xp.max(xp.abs(columns), axis=1))
 
-    def _check(self) -> None:
+    def _check(self, places: slice) -> None:
         for bound in self.bound:
-            if not (bound < EXACT).all():
+            if not (bound[places] < EXACT).all():
                 raise GridTooFine(f"column {int(np.argmin(bound < EXACT))}")
+
+
+def product(left: Array, right: Array) -> Array:
+    """The product of two matrices; of a column and a row element by element, which is faster."""
+    return left * right if right.shape[0] == 1 else left @ right

@@ -1,26 +1,35 @@
 """How does GPTQ on a finite grid feed back weights that are no integers, and still not round?
 
-A scale times a code is no small integer. But what is fed back may be *written* as one, on a grid of
-the row, and L on a grid of its column. With p bits a slice, 2^(e_i) above the largest weight of row
-i and 2^(d_j) above the largest element of column j of L,
+A scale times a code is no small integer. But what is fed back may be *written* as one. It is the
+error e = w - ŵ, for the loop of `sic` in terms of errors needs no product W L: with Y = W L, what
+is left of column k after all later ones are cancelled, over L_kk, is
 
-    ŵ_ik ≈ 2^(e_i)·(E₁·2^(-p) + E₂·2^(-2p))         L_kj ≈ 2^(d_j)·(M₁·2^(-p) + M₂·2^(-2p))
-    y_ij ≈ 2^(e_i+d_j-2p)·(Y₁ + Y₂·2^(-p))          Y₁ -= E₁M₁,   Y₂ -= E₁M₂ + E₂M₁
+    v_k = w_k + G_k/L_kk,        G_kj = Σ_{k>j} e_k·L_kj,        e_k = w_k - ŵ_k
 
-E₂M₂ lies below the last slice of Y and is left out. `cancellation` proves that no sum rounds; p
-starts at 23, and one bit less is tried where its bound fails. The decision rounds as the ordered
-contract does, each operation by itself and in this order (v is the updated weight):
+G begins at 0: a column that nothing has updated has its very own weight. With p bits a slice,
+2^(x_i) above the largest weight of row i and 2^(d_j) above the largest element of column j of L,
 
-    v = ((Y₁ + Y₂·2^(-p))·2^(e_i+d_k-2p)) / L_kk,    code = nearest(v / s),    ŵ = s·(code - zero)
+    e_ik ≈ 2^(x_i)·(E₁·2^(-p) + E₂·2^(-2p))         L_kj ≈ 2^(d_j)·(M₁·2^(-p) + M₂·2^(-2p))
+    g_ij ≈ 2^(x_i+d_j-2p)·(G₁ + G₂·2^(-p))          G₁ += E₁M₁,   G₂ += E₁M₂ + E₂M₁
 
-**Bound.** Each ŵ and L is kept to 2p+1 bits below 2^(e_i) and 2^(d_j), E₂M₂ is at most 2^(-2p-2).
-So column j is off by at most 2^(e_i+d_j)·(n·(m_i·2^(-2p-1) + 2^(-2p-1) + 2^(-2p-2)) + 2^(-3p-1) +
-product_error), m_i the largest |ŵ|·2^(-e_i), and only a v that lies this close to a tie (over
-L_kk) gets another code than in the ordered contract: with p = 20 a tie of the fortieth bit.
+E₂M₂ lies below the last slice of G and is left out. `cancellation` proves that no sum rounds. p
+starts at ⌊(56 - ⌈log2 n⌉)/2⌋, but not above 23 (an error is some bits smaller than a weight), and
+one bit less is tried where its bound fails. All else is rounded element by element, each operation
+by itself and in this order:
 
-**Groups that are fitted on the way** need the updated weights of their columns, a triangular solve.
-It is the same loop with a finer quantiser: feed back v itself, to 2p bits of its row. The first
-block, which no decision has touched, takes W as it is.
+    u = ((G₁ + G₂·2^(-p))·2^(x_i+d_k-2p)) / L_kk,     v = w + u
+    code = nearest(v / s),     ŵ = s·(code - zero),     e = w - ŵ
+
+**Bound.** Each e and L is kept to 2p+1 bits below 2^(x_i) and 2^(d_j), E₂M₂ is at most 2^(-2p-2).
+With m_i the largest |e|·2^(-x_i), at least 1, and 2⁻⁵¹ for the roundings of e, of the sum and of u,
+v·L_jj is off by at most n·2^(x_i+d_j)·(m_i·2^(-2p) + 2^(-2p-2) + m_i·2⁻⁵¹), and only a v this close
+to a tie (over L_jj) gets another code than in the ordered contract: with p = 22 a tie of the 44th
+bit, and the ties by construction of `one_scale`.
+
+**Groups that are fitted on the way** need the updated weights of their columns as they are when a
+block begins, W' = W + F with F L = G (`one_scale` says why F alone is solved for). That is the same
+loop with a finer quantiser: v = u, and u itself is fed back, -u in place of e, to 2p bits of its
+row. While G is 0, W' is W.
 
 Worked example: the corner of `one_scale`, three columns on 2 bits, groups of two, L = I.
 
@@ -63,9 +72,14 @@ from ..operations.numpy_operations import NUMPY
 from .arrays import Array, Library, checked_matrix, library_of, to_host
 from .cancellation import Cancellation, Decide, GridTooFine
 from .lattice import arrangement, checked_factor
-from .slices import exponents, powers, product_error, product_transposed, slices
+from .slices import exponents, length_bits, powers, slices
 
 WIDEST, NARROWEST = 23, 13
+
+
+def widest_slice(columns: int) -> int:
+    """The p that is tried first."""
+    return min(WIDEST, (56 - length_bits(columns)) // 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,15 +184,16 @@ class GridProblem:
         self.library, self.weight, self.factor = library, weight, factor
         self.arranged, self.form, self.grouping = arranged, form, grouping
         self.row = exponents(weight, 1, "weight row")
+        self.in_order = library.put(weight[:, arranged].T)
         if factor is not None:
             self.diagonal = np.diag(factor)
-            self.target = product_transposed(library, weight[:, arranged], factor)
+            self.column = exponents(factor, 0, "factor column")
 
     def run(self) -> _Run:
         """All columns, with the widest slices that the sums allow."""
         if self.factor is None:
             return self._round_to_nearest()
-        for p in range(WIDEST, NARROWEST - 1, -1):
+        for p in range(widest_slice(len(self.diagonal)), NARROWEST - 1, -1):
             try:
                 return _Attempt(self, p).run()
             except GridTooFine:
@@ -198,8 +213,7 @@ class GridProblem:
         xp = self.library.functions
         scale, zero, group = self.fixed_grids()
         decide = _Quantiser(self.library, self.form, scale, zero, group)
-        W = self.library.put(self.weight[:, self.arranged].T)
-        pairs = [decide(k, W[k, :]) for k in range(len(group))]
+        pairs = [decide(k, self.in_order[k, :]) for k in range(len(group))]
         codes, values = (xp.stack(list(parts), axis=0) for parts in zip(*pairs, strict=True))
         return _Run(codes, values, scale, zero, group, None)
 
@@ -248,109 +262,116 @@ class _Quantiser:
 
 
 class _Attempt:
-    """One run of the loop in slices of p bits."""
+    """One run of the loop in slices of p bits.
+
+    Attributes:
+        fed: blocks of decided columns: (first column, the slices of ŵ - w).
+        codes, values: of each decided column, a numbers each.
+    """
 
     def __init__(self, problem: GridProblem, p: int) -> None:
         assert problem.factor is not None
         self.problem, self.p = problem, p
         library = self.library = problem.library
-        xp, target = library.functions, problem.target
-        L, self.column = problem.factor, target.column_exponent
-        self.coupling = slices(np, L * powers(-self.column)[None, :], p, 2)
-        whole = target.value * 2.0 ** (2 * p)
-        high = xp.round(whole)
-        self.open = [high, xp.round((whole - high) * 2.0**p)]
+        self.coupling = slices(np, problem.factor * powers(-problem.column)[None, :], p, 2)
         self.to_row = library.put(powers(-problem.row))
         self.from_row = library.put(powers(problem.row))
+        self.fed: list[tuple[int, list[Array]]] = []
         self.codes: dict[int, Array] = {}
         self.values: dict[int, Array] = {}
 
-    def updated(self, k: int, y: list[Array]) -> Array:
-        """v, the weight that column k should now come close to."""
-        problem, p = self.problem, self.p
-        rows = problem.weight.shape[0]
-        sum_ = (y[0] + y[1] * 2.0**-p) * float(powers(self.column[k : k + 1] - 2 * p)[0])
-        return (sum_ * self.from_row) / self.library.put(np.full(rows, problem.diagonal[k]))
-
-    def fed_back(self, value: Array) -> list[Array]:
-        """Ŵ as whole numbers on the grid of its row."""
-        return slices(self.library.functions, value * self.to_row, self.p, 2)
-
     def run(self) -> _Run:
-        problem = self.problem
-        columns = len(problem.diagonal)
-        if problem.grouping.size is None or problem.grouping.static:
+        """Block by block; place q in the order of processing is column n-1-q of Y."""
+        problem, grouping = self.problem, self.problem.grouping
+        rows, n = problem.weight.shape
+        if grouping.size is None or grouping.static:
+            begins: list[tuple[int, int]] = []
             scale, zero, group = problem.fixed_grids()
-            self._loop(self._decider(scale, zero, group), self.open).run(self.open, 0)
         else:
-            scale, zero, group = self._fit_on_the_way()
+            begins = group_starts(n, grouping.size)
+            group = group_of_column(begins)[::-1]
+            scale, zero = np.ones((rows, len(begins))), np.zeros((rows, len(begins)), np.int32)
+        loop = self._loop(lambda k, g: [])
+        for first in range(0, n, grouping.block_size):
+            end = min(first + grouping.block_size, n)
+            begun = [g for g, (start, _) in enumerate(begins) if first <= start < end]
+            if begun:
+                last = begins[begun[-1]][1]
+                weights = self._weights_now(n - last, n - first)[:, ::-1]
+                for g in begun:
+                    start, stop = (place - first for place in begins[g])
+                    fitted = find_grid(NUMPY, weights, start, stop, problem.form)
+                    scale[:, g], zero[:, g] = fitted
+            loop.decide = self._decider(scale, zero, group)
+            open_ = self._open(loop, n - end, n - first)
+            self.fed.append((n - end, loop.run(open_, n - end)))
         stack = self.library.functions.stack
         return _Run(
-            stack([self.codes[k] for k in range(columns)], axis=0),
-            stack([self.values[k] for k in range(columns)], axis=0),
+            stack([self.codes[k] for k in range(n)], axis=0),
+            stack([self.values[k] for k in range(n)], axis=0),
             scale, zero, group, self.p,
         )  # fmt: skip
+
+    def _loop(self, decide: Decide) -> Cancellation:
+        nothing = self.library.put(np.zeros((len(self.problem.diagonal), 1)))
+        return Cancellation(self.library, self.coupling, decide, [nothing, nothing])
+
+    def _open(self, loop: Cancellation, start: int, stop: int) -> list[Array]:
+        """G on the columns start … stop-1, from all that are decided so far."""
+        shape = stop - start, self.problem.weight.shape[0]
+        open_ = [self.library.put(np.zeros(shape)) for _ in self.coupling]
+        for begin, fed in self.fed:
+            open_ = loop.subtract(open_, start, fed, begin)
+        return open_
+
+    def _update(self, k: int, g: list[Array]) -> Array:
+        """u, by which column k is to make up for what the later ones left."""
+        problem, p = self.problem, self.p
+        rows = problem.weight.shape[0]
+        sum_ = (g[0] + g[1] * 2.0**-p) * float(powers(problem.column[k : k + 1] - 2 * p)[0])
+        return (sum_ * self.from_row) / self.library.put(np.full(rows, problem.diagonal[k]))
+
+    def _cut(self, error: Array) -> list[Array]:
+        """ŵ - w as whole numbers on the grid of its row."""
+        return slices(self.library.functions, error * self.to_row, self.p, 2)
 
     def _decider(self, scale: NDArray, zero: NDArray[np.int32], group: NDArray) -> Decide:
         quantise = _Quantiser(self.library, self.problem.form, scale, zero, group)
 
-        def decide(k: int, y: list[Array]) -> list[Array]:
-            self.codes[k], self.values[k] = quantise(k, self.updated(k, y))
-            return self.fed_back(self.values[k])
+        def decide(k: int, g: list[Array]) -> list[Array]:
+            w = self.problem.in_order[k, :]
+            self.codes[k], self.values[k] = quantise(k, w + self._update(k, g))
+            return self._cut(self.values[k] - w)
 
         return decide
 
-    def _loop(self, decide: Decide, open_: list[Array]) -> Cancellation:
-        return Cancellation(self.library, self.coupling, decide, open_)
-
-    def _fit_on_the_way(self) -> tuple[NDArray, NDArray[np.int32], NDArray[np.int64]]:
-        """Block by block; place q in the order of processing is column n-1-q of Y."""
-        problem, open_ = self.problem, self.open
-        rows, n = problem.weight.shape
-        groups = group_starts(n, problem.grouping.size)
-        group = group_of_column(groups)[::-1]
-        scale, zero = np.ones((rows, len(groups))), np.zeros((rows, len(groups)), np.int32)
-        loop = self._loop(self._decider(scale, zero, group), open_)
-        for first in range(0, n, problem.grouping.block_size):
-            end = min(first + problem.grouping.block_size, n)
-            begun = [g for g, (start, _) in enumerate(groups) if first <= start < end]
-            if begun:
-                last = groups[begun[-1]][1]
-                weights = self._weights_now(open_, n - last, n - first)[:, ::-1]
-                for g in begun:
-                    start, stop = (place - first for place in groups[g])
-                    fitted = find_grid(NUMPY, weights, start, stop, problem.form)
-                    scale[:, g], zero[:, g] = fitted
-            loop.decide = self._decider(scale, zero, group)
-            decided = loop.run([y[n - end : n - first, :] for y in open_], n - end)
-            if end < n:
-                rest = [y[: n - end, :] for y in open_]
-                open_ = loop.subtract(rest, 0, decided, n - end)
-        return scale, zero, group
-
-    def _weights_now(self, open_: list[Array], start: int, stop: int) -> NDArray[np.float64]:
-        """The updated weights of the columns start … stop-1 of Y, a×(stop - start)."""
+    def _weights_now(self, start: int, stop: int) -> NDArray[np.float64]:
+        """W + F on the columns start … stop-1 of Y, a×(stop - start)."""
         problem = self.problem
-        if stop == len(problem.diagonal):
-            return problem.weight[:, problem.arranged[start:stop]]
+        weight = problem.weight[:, problem.arranged[start:stop]]
+        if not self.fed:
+            return weight
         found: dict[int, Array] = {}
 
-        def decide(k: int, y: list[Array]) -> list[Array]:
-            found[k] = self.updated(k, y)
-            return self.fed_back(found[k])
+        def decide(k: int, g: list[Array]) -> list[Array]:
+            found[k] = self._update(k, g)
+            return self._cut(found[k])
 
-        columns = [y[start:stop, :] for y in open_]
-        self._loop(decide, open_).run(columns, start)
-        return np.stack([to_host(found[k]) for k in range(start, stop)], axis=1)
+        loop = self._loop(decide)
+        loop.run(self._open(loop, start, stop), start)
+        return weight + np.stack([to_host(found[k]) for k in range(start, stop)], axis=1)
 
 
 def grid_deviation_bound(
-    slice_bits: int, dequantized: NDArray, target_exponents: tuple[NDArray, NDArray]
+    slice_bits: int, errors: NDArray, exponents_: tuple[NDArray, NDArray]
 ) -> NDArray[np.float64]:
-    """The bound of this module on the error of y, a×n, in the order of Y."""
-    row, column = target_exponents
+    """The bound of this module on the error of v·L_jj, a×n, in the order of Y.
+
+    Args:
+        errors: W - Ŵ. exponents_: those of the rows of W and of the columns of L.
+    """
+    row, column = exponents_
     p, n = slice_bits, len(column)
-    largest = np.maximum(np.abs(dequantized).max(axis=1) * powers(-row), 1.0)
-    each = n * ((largest + 1) * 2.0 ** -(2 * p + 1) + 2.0 ** -(2 * p + 2))
-    each += 2.0 ** -(3 * p + 1) + product_error(n)
+    largest = np.maximum(np.abs(errors).max(axis=1) * powers(-row), 1.0)
+    each = n * (largest * (2.0 ** (-2 * p) + 2.0**-51) + 2.0 ** (-2 * p - 2))
     return each[:, None] * powers(row)[:, None] * powers(column)[None, :]

@@ -120,16 +120,12 @@ class Finite:
     """GPTQ on finite grids; `codes`, `values`, `scale` and `zero` hold what was found."""
 
     def __init__(self, W: np.ndarray, L: np.ndarray, arranged: np.ndarray, form, grouping) -> None:
-        self.W, self.L, self.arranged, self.form, self.grouping = (
-            W,
-            exact(L),
-            arranged,
-            form,
-            grouping,
-        )
-        self.n = len(L)
-        self.T, self.rows, self.columns = target(exact(W[:, arranged]), self.L)
-        for self.p in range(23, 12, -1):
+        self.W, self.form, self.grouping = W, form, grouping
+        self.L, self.arranged, self.n = exact(L), arranged, len(L)
+        self.w = exact(W[:, arranged])
+        self.rows = [exponent(w) for w in self.w]
+        self.columns = [exponent(c) for c in columns_of(self.L)]
+        for self.p in range(min(23, (56 - (self.n - 1).bit_length()) // 2), 12, -1):
             try:
                 self.run()
                 return
@@ -143,9 +139,8 @@ class Finite:
             [cut(x / F(2) ** e, p, 2) for x, e in zip(row, self.columns, strict=True)]
             for row in self.L
         ]
-        whole = [[x * 4**p for x in row] for row in self.T]
-        Y = [[[round(x), round((x - round(x)) * 2**p)] for x in row] for row in whole]
-        bound = [[max(abs(Y[i][j][s]) for i in range(a)) for s in (0, 1)] for j in range(n)]
+        G = [[[0, 0] for _ in range(n)] for _ in range(a)]
+        bound = [[0, 0] for _ in range(n)]
         self.codes, self.values = [[0] * n for _ in range(a)], [[F(0)] * n for _ in range(a)]
         size, block = self.grouping.size or n, self.grouping.block_size
         self.scale: list[np.ndarray] = [np.zeros(0)] * -(-n // size)
@@ -158,50 +153,47 @@ class Finite:
         for place in range(n):
             k = n - 1 - place
             if self.grouping.size is not None and not self.grouping.static and place % block == 0:
-                self.fit(Y, place, min(place + block, n), size)
-            if max(bound[k]) >= LIMIT:
-                raise TooFine
+                self.fit(G, bound, place, min(place + block, n), size)
             g = place // size if self.grouping.static is False else int(self.arranged[k]) // size
             for i in range(a):
-                v = self.updated(Y[i][k], i, k)
+                v = r(self.w[i][k] + self.update(G[i][k], i, k))
                 self.codes[i][k], self.values[i][k] = self.decide(
                     v, F(float(self.scale[g][i])), int(self.zero[g][i])
                 )
-            self.cancel(Y, k, [row[k] for row in self.values], range(k), bound)
+            errors = [r(self.w[i][k] - self.values[i][k]) for i in range(a)]
+            self.feed(G, k, errors, range(k), bound)
 
-    def updated(self, y: list[int], i: int, k: int) -> F:
-        sum_ = r(y[0] + F(y[1], 2**self.p)) * F(2) ** (self.columns[k] - 2 * self.p + self.rows[i])
+    def update(self, g: list[int], i: int, k: int) -> F:
+        sum_ = r(g[0] + F(g[1], 2**self.p)) * F(2) ** (self.columns[k] - 2 * self.p + self.rows[i])
         return r(sum_ / self.L[k][k])
 
-    def cancel(self, Y, k: int, fed: list[F], over: range, bound) -> None:
-        E = [cut(v / F(2) ** e, self.p, 2) for v, e in zip(fed, self.rows, strict=True)]
+    def feed(self, G, k: int, errors: list[F], over: range, bound) -> None:
+        E = [cut(x / F(2) ** e, self.p, 2) for x, e in zip(errors, self.rows, strict=True)]
         for j in over:
             M = self.M[k][j]
             for i, e in enumerate(E):
-                Y[i][j][0] -= e[0] * M[0]
-                Y[i][j][1] -= e[0] * M[1] + e[1] * M[0]
+                G[i][j][0] += e[0] * M[0]
+                G[i][j][1] += e[0] * M[1] + e[1] * M[0]
             largest = [max(abs(e[s]) for e in E) for s in (0, 1)]
             bound[j][0] += largest[0] * abs(M[0])
             bound[j][1] += largest[0] * abs(M[1]) + largest[1] * abs(M[0])
+            if max(bound[j]) >= LIMIT:
+                raise TooFine
 
-    def fit(self, Y, first: int, end: int, size: int) -> None:
+    def fit(self, G, bound, first: int, end: int, size: int) -> None:
         """The grids of all groups that begin in a block, from the updated weights."""
         begun = [start for start in range(0, self.n, size) if first <= start < end]
         if not begun:
             return
         last, n = min(begun[-1] + size, self.n), self.n
         now = np.zeros((len(self.W), last - first))
-        open_ = [[list(y) for y in row] for row in Y]
-        no_bound = [[0, 0] for _ in range(n)]
+        left = [[list(g) for g in row] for row in G]
+        solved = [list(b) for b in bound]
         for place in range(first, last):
             k = n - 1 - place
-            fed = [self.updated(row[k], i, k) for i, row in enumerate(open_)]
-            if first == 0:
-                fed = [F(float(w)) for w in self.W[:, self.arranged[k]]]
-            now[:, place - first] = [float(v) for v in fed]
-            self.cancel(open_, k, fed, range(n - last, k), no_bound)
-        if first and max(map(max, no_bound)) >= LIMIT:
-            raise TooFine
+            F_k = [self.update(row[k], i, k) for i, row in enumerate(left)]
+            now[:, place - first] = [float(self.w[i][k] + f) for i, f in enumerate(F_k)]
+            self.feed(left, k, [-f for f in F_k], range(n - last, k), solved)
         for start in begun:
             fitted = find_grid(NUMPY, now, start - first, min(start + size, n) - first, self.form)
             self.scale[start // size], self.zero[start // size] = fitted

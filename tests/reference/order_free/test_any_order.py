@@ -109,6 +109,7 @@ def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[Product], Sums]:
 
     def take(product: Product) -> Sums:
         sums = Sums(product)
+        monkeypatch.setattr(cancellation, "product", lambda left, right: left @ right)
         for module in (lattice, finite, factor):
             monkeypatch.setattr(module, "library_of", lambda _: Library(sums))
         return sums
@@ -149,6 +150,15 @@ def test_no_order_changes_a_bit(
         assert sums.calls > 50 or name == "one column"
 
 
+@pytest.mark.parametrize("columns", [1, 2, 5, 64])
+def test_how_many_columns_are_decided_one_by_one_changes_no_bit(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+):
+    expected = outputs("a large row")
+    monkeypatch.setattr(cancellation, "ONE_BY_ONE", columns)
+    assert outputs("a large row") == expected
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_product_is_one_of_integers_that_fit(
     name: str, through: Callable[[Product], Sums]
@@ -175,7 +185,7 @@ def test_a_grid_that_is_too_fine_is_caught(
 ):
     """Without the bound the sums round, and the watch and the orders both show it."""
     W, L = layer("a large row", 6, 33)
-    monkeypatch.setattr(cancellation.Cancellation, "_check", lambda self: None)
+    monkeypatch.setattr(cancellation.Cancellation, "_check", lambda self, places: None)
     through(watched)
     with pytest.raises(AssertionError, match="too wide"):
         order_free(W * 300, L, 2.0**-7)

@@ -118,12 +118,12 @@ def test_grids_stay_as_close_as_their_bound_says(name: str, bits: int):
     target = exact_targets(W, L, [F(float(x)) for x in np.diag(L)], fed)
     rows, columns = exponents(W.astype(float), 1, "row"), exponents(L, 0, "column")
     assert found.slice_bits is not None
-    bound = grid_deviation_bound(found.slice_bits, found.dequantized, (rows, columns))
+    bound = grid_deviation_bound(found.slice_bits, W - found.dequantized, (rows, columns))
     for i in range(len(W)):
         scale = F(float(found.scale[i, 0]))
         for j in range(n):
             level = target[i][j] / scale + int(found.zero[i, 0])
-            # over L_kk and the scale; each of the four roundings is below 2⁻⁵⁰ of the level
+            # over L_kk and the scale; each of the three roundings left is below 2⁻⁵⁰ of the level
             allowed = F(bound[i, j]) / (F(float(L[j, j])) * scale) + abs(level) * F(2) ** -50
             nearest = min(max(level, F(0)), F(2**bits - 1))
             assert abs(nearest - int(found.codes[i, j])) <= F(0.5) + allowed

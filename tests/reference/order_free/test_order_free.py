@@ -50,6 +50,20 @@ def test_rtn_on_a_grid_has_the_bits_of_the_ordered_contract():
     assert np.asarray(found.dequantized).tobytes() == ordered.dequantized.tobytes()
 
 
+@pytest.mark.parametrize("block", [4, 8])
+def test_columns_that_nothing_updates_have_their_own_weights(block: int):
+    """With L in diagonal blocks of 8, what begins in block 1 sees what RTN sees."""
+    W, L = bell(3, (9, 16), np.float64), lower(2, 16, np.float64)
+    L[8:, :8] = 0
+    found = order_free_grid(W, L, 3, group_size=4, block_size=block)
+    own = order_free_grid(W, None, 3, group_size=4)
+    same = found.scale == own.scale
+    assert same[:, 0].all()
+    assert same[:, 2].all()
+    assert same[:, 1].all() == (block == 8)  # with blocks of 4 its columns were updated
+    assert (found.codes[:, 8] == own.codes[:, 8]).all()
+
+
 def test_the_order_of_the_columns():
     W, L = layer("plain")
     order = np.random.default_rng(3).permutation(W.shape[1])
