@@ -44,6 +44,7 @@ from .arrays import Array, Library, checked_matrix, library_of
 from .slices import exponents, length_bits, powers, slices
 
 PANEL_COLUMNS = 32  # decides which products round
+BLOCK_COLUMNS = 256  # a multiple of it, which changes no bit
 
 
 def order_free_cholesky(matrix: Array) -> Array:
@@ -84,30 +85,37 @@ def factor_error(n: int) -> float:
 
 
 def _panels(library: Library, H: NDArray, row: NDArray[np.int64]) -> Array:
+    """Panel by panel; the exact sums are gathered for a block of panels, in large products."""
     xp, n, b = library.functions, len(H), slice_width(len(H))
     down, up = library.put(powers(-row)[None, :]), powers(row)
     columns: list[Array] = []  # of L, as rows
-    done: list[Array] = []  # its slices, columns as rows
-    for start in range(0, n, PANEL_COLUMNS):
-        stop = min(start + PANEL_COLUMNS, n)
-        panel = library.put(H[start:, start:stop].T)
-        if done:
-            sums = _sums(done, start, stop, b) * library.put(up[start:stop, None])
-            panel = panel - sums * library.put(up[None, start:])
-        fresh = _inside(library, panel, start, n)
-        columns += fresh
-        cut = slices(xp, xp.stack(fresh, axis=0) * down, b, 3)
-        done = [xp.concat([a, c], axis=0) for a, c in zip(done, cut, strict=True)] if done else cut
+    done: list[list[Array]] = []  # the slices of blocks, columns as rows
+    for begin in range(0, n, BLOCK_COLUMNS):
+        end = min(begin + BLOCK_COLUMNS, n)
+        sums = [library.put(np.zeros((end - begin, n - begin))) for _ in range(3)]
+        for earlier in done:
+            _add_products(sums, earlier, begin, end)
+        cuts: list[list[Array]] = []
+        for start in range(begin, end, PANEL_COLUMNS):
+            stop = min(start + PANEL_COLUMNS, end)
+            P0, P1, P2 = (P[: stop - start, :] for P in sums)
+            sum_ = (P0 + (P1 + P2 * 2.0**-b) * 2.0**-b) * 2.0 ** (-2 * b)
+            sum_ = (sum_ * library.put(up[start:stop, None])) * library.put(up[None, start:])
+            fresh = _inside(library, library.put(H[start:, start:stop].T) - sum_, start, n)
+            columns += fresh
+            cuts.append(slices(xp, xp.stack(fresh, axis=0) * down, b, 3))
+            sums = [P[stop - start :, stop - start :] for P in sums]
+            if stop < end:
+                _add_products(sums, cuts[-1], stop, end)
+        done.append([xp.concat(list(parts), axis=0) for parts in zip(*cuts, strict=True)])
     return xp.stack(columns, axis=1)
 
 
-def _sums(done: list[Array], start: int, stop: int, b: int) -> Array:
-    """Σ_k l_jk·l_ik for the columns j of the panel (in rows here) and the rows i from start on."""
-    left, right = [s[:, start:stop].T for s in done], [s[:, start:] for s in done]
-    P0 = left[0] @ right[0]
-    P1 = left[0] @ right[1] + left[1] @ right[0]
-    P2 = left[0] @ right[2] + left[1] @ right[1] + left[2] @ right[0]
-    return (P0 + (P1 + P2 * 2.0**-b) * 2.0**-b) * 2.0 ** (-2 * b)
+def _add_products(sums: list[Array], cut: list[Array], begin: int, end: int) -> None:
+    """Add Σ_k l_jk·l_ik, slice by slice, for the columns j from begin to end and rows i ≥ begin."""
+    for s in range(3):
+        for q in range(s + 1):
+            sums[s] += cut[q][:, begin:end].T @ cut[s - q][:, begin:]
 
 
 def _inside(library: Library, panel: Array, start: int, n: int) -> list[Array]:

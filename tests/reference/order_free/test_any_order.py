@@ -159,6 +159,14 @@ def test_how_many_columns_are_decided_one_by_one_changes_no_bit(
     assert outputs("a large row") == expected
 
 
+@pytest.mark.parametrize("columns", [32, 64])
+def test_blocks_of_panels_change_no_bit(columns: int, monkeypatch: pytest.MonkeyPatch):
+    X = bell(7, (200, 150), np.float64)
+    expected = order_free_cholesky(X.T @ X)
+    monkeypatch.setattr(factor, "BLOCK_COLUMNS", columns)
+    assert order_free_cholesky(X.T @ X).tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_product_is_one_of_integers_that_fit(
     name: str, through: Callable[[Product], Sums]
