@@ -291,20 +291,20 @@ class _Attempt:
             begins = group_starts(n, grouping.size)
             group = group_of_column(begins)[::-1]
             scale, zero = np.ones((rows, len(begins))), np.zeros((rows, len(begins)), np.int32)
-        loop = self._loop(lambda k, g: [])
+        loop = self._loop()
         for first in range(0, n, grouping.block_size):
             end = min(first + grouping.block_size, n)
+            open_ = self._open(loop, n - end, n - first)
             begun = [g for g, (start, _) in enumerate(begins) if first <= start < end]
             if begun:
                 last = begins[begun[-1]][1]
-                weights = self._weights_now(n - last, n - first)[:, ::-1]
+                weights = self._weights_now(loop, open_, n - last, n - first)[:, ::-1]
                 for g in begun:
                     start, stop = (place - first for place in begins[g])
                     fitted = find_grid(NUMPY, weights, start, stop, problem.form)
                     scale[:, g], zero[:, g] = fitted
             loop.decide = self._decider(scale, zero, group)
-            open_ = self._open(loop, n - end, n - first)
-            self.fed.append((n - end, loop.run(open_, n - end)))
+            self._keep(n - end, loop.run(open_, n - end))
         stack = self.library.functions.stack
         return _Run(
             stack([self.codes[k] for k in range(n)], axis=0),
@@ -312,9 +312,9 @@ class _Attempt:
             scale, zero, group, self.p,
         )  # fmt: skip
 
-    def _loop(self, decide: Decide) -> Cancellation:
+    def _loop(self) -> Cancellation:
         nothing = self.library.put(np.zeros((len(self.problem.diagonal), 1)))
-        return Cancellation(self.library, self.coupling, decide, [nothing, nothing])
+        return Cancellation(self.library, self.coupling, lambda k, g: g, [nothing, nothing])
 
     def _open(self, loop: Cancellation, start: int, stop: int) -> list[Array]:
         """G on the columns start … stop-1, from all that are decided so far."""
@@ -323,6 +323,13 @@ class _Attempt:
         for begin, fed in self.fed:
             open_ = loop.subtract(open_, start, fed, begin)
         return open_
+
+    def _keep(self, begin: int, fed: list[Array]) -> None:
+        """Remember decided columns, in few large blocks."""
+        concat = self.library.functions.concat
+        while self.fed and self.fed[-1][1][0].shape[0] == fed[0].shape[0]:
+            fed = [concat([a, b], axis=0) for a, b in zip(fed, self.fed.pop()[1], strict=True)]
+        self.fed.append((begin, fed))
 
     def _update(self, k: int, g: list[Array]) -> Array:
         """u, by which column k is to make up for what the later ones left."""
@@ -345,8 +352,14 @@ class _Attempt:
 
         return decide
 
-    def _weights_now(self, start: int, stop: int) -> NDArray[np.float64]:
-        """W + F on the columns start … stop-1 of Y, a×(stop - start)."""
+    def _weights_now(
+        self, loop: Cancellation, open_: list[Array], start: int, stop: int
+    ) -> NDArray[np.float64]:
+        """W + F on the columns start … stop-1 of Y, a×(stop - start).
+
+        Args:
+            open_: G on the columns of the block, which end with stop-1.
+        """
         problem = self.problem
         weight = problem.weight[:, problem.arranged[start:stop]]
         if not self.fed:
@@ -357,8 +370,15 @@ class _Attempt:
             found[k] = self._update(k, g)
             return self._cut(found[k])
 
-        loop = self._loop(decide)
-        loop.run(self._open(loop, start, stop), start)
+        solve = self._loop()
+        solve.decide, solve.bound = decide, [bound.copy() for bound in loop.bound]
+        begin = stop - open_[0].shape[0]
+        columns = [g[max(start - begin, 0) :, :] * 1.0 for g in open_]
+        if start < begin:  # a group ends beyond the block
+            beyond = self._open(solve, start, begin)
+            concat = self.library.functions.concat
+            columns = [concat([a, b], axis=0) for a, b in zip(beyond, columns, strict=True)]
+        solve.run(columns, start)
         return weight + np.stack([to_host(found[k]) for k in range(start, stop)], axis=1)
 
 

@@ -107,12 +107,12 @@ def powers(exponent: NDArray) -> NDArray[np.float64]:
 
 def slices(functions: Any, scaled: Array, width: int, count: int) -> list[Array]:
     """S₁ … of numbers |x| ≤ 1: whole numbers in float64, |S₁| ≤ 2^width, |S_p| ≤ ½·2^width."""
-    found = []
-    for _ in range(count):
-        scaled = scaled * 2.0**width
-        whole = functions.round(scaled)
-        found.append(whole)
-        scaled = scaled - whole
+    scaled = scaled * 2.0**width  # a new array, which may be changed in place
+    found = [functions.round(scaled)]
+    while len(found) < count:
+        scaled -= found[-1]
+        scaled *= 2.0**width
+        found.append(functions.round(scaled))
     return found
 
 
