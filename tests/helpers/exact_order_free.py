@@ -125,7 +125,8 @@ class Finite:
         self.w = exact(W[:, arranged])
         self.rows = [exponent(w) for w in self.w]
         self.columns = [exponent(c) for c in columns_of(self.L)]
-        for self.p in range(min(23, (56 - (self.n - 1).bit_length()) // 2), 12, -1):
+        widest = min(23, (56 - (self.n - 1).bit_length()) // 2)
+        for self.p in range(widest, 12, -1):
             try:
                 self.run()
                 return

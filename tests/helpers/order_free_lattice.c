@@ -138,3 +138,140 @@ end:
     free(A), free(B), free(y), free(ratio), free(e), free(d);
     return used;
 }
+
+typedef struct {
+    int64_t a, n;
+    const double *W, *L;
+    const int *e, *d;
+    int p;
+    int64_t *M; /* 2 x n x n */
+} Grids;
+
+/* G1, G2 and their bounds at one moment. */
+typedef struct {
+    int64_t *G;
+    wide *bound;
+} Sums;
+
+static double update(const Grids *x, const Sums *s, int64_t i, int64_t k) {
+    const int64_t *G1 = s->G, *G2 = s->G + x->a * x->n;
+    double sum = (double)G1[i * x->n + k] + ldexp((double)G2[i * x->n + k], -x->p);
+    return ldexp(sum, x->e[i] + x->d[k] - 2 * x->p) / x->L[k * x->n + k];
+}
+
+/* Feeds the errors of column k to the columns from `first` on; 0 if a bound fails. */
+static int feed(const Grids *x, Sums *s, int64_t k, const double *errors, int64_t first) {
+    int64_t a = x->a, n = x->n, largest[2] = {0, 0}, *E = malloc(sizeof(int64_t) * 2 * a);
+    int held = 1;
+    for (int64_t i = 0; i < a; i++) {
+        double scaled = ldexp(errors[i], -x->e[i]);
+        for (int q = 0; q < 2; q++) {
+            E[q * a + i] = slice(&scaled, x->p);
+            if (llabs(E[q * a + i]) > largest[q]) largest[q] = llabs(E[q * a + i]);
+        }
+    }
+    for (int64_t j = first; j < k; j++) {
+        int64_t M1 = x->M[k * n + j], M2 = x->M[(n + k) * n + j];
+        s->bound[j] += (wide)largest[0] * llabs(M1);
+        s->bound[n + j] += (wide)largest[0] * llabs(M2) + (wide)largest[1] * llabs(M1);
+        if (s->bound[j] >= (wide)LIMIT || s->bound[n + j] >= (wide)LIMIT) { held = 0; break; }
+        for (int64_t i = 0; i < a; i++) {
+            s->G[i * n + j] += E[i] * M1;
+            s->G[(a + i) * n + j] += E[i] * M2 + E[a + i] * M1;
+        }
+    }
+    free(E);
+    return held;
+}
+
+static void fit(const double *x, int64_t length, int bits, int asymmetric, double *scale,
+                int *zero) {
+    double lo = 0, hi = 0, steps = (double)((1 << bits) - 1);
+    for (int64_t i = 0; i < length; i++) lo = fmin(lo, x[i]), hi = fmax(hi, x[i]);
+    if (!asymmetric) {
+        hi = fmax(-lo, hi);
+        if (lo < 0) lo = -hi;
+    }
+    if (lo == 0 && hi == 0) lo = -1, hi = 1;
+    *scale = (hi - lo) / steps;
+    if (*scale == 0) lo = -1, hi = 1, *scale = (hi - lo) / steps;
+    *zero = asymmetric ? (int)rint(-lo / *scale) : 1 << (bits - 1);
+}
+
+/* Columns in the order of L; groups and blocks count from the last column. 0: a bound failed. */
+static int grid_attempt(const Grids *x, int bits, int asymmetric, int64_t size, int64_t block,
+                        int32_t *codes, double *values, double *scale, int32_t *zero) {
+    int64_t a = x->a, n = x->n, groups = (n + size - 1) / size, fitted = 0;
+    Sums s = {calloc(2 * a * n, sizeof(int64_t)), calloc(2 * n, sizeof(wide))};
+    double *errors = malloc(sizeof(double) * a), *now = malloc(sizeof(double) * a * n);
+    int held = 1;
+    for (int64_t place = 0; place < n && held; place++) {
+        int64_t k = n - 1 - place, end = place + block < n ? place + block : n;
+        if (place % block == 0 && fitted * size < end && fitted < groups) {
+            int64_t begun = (end + size - 1) / size, last = begun * size < n ? begun * size : n;
+            Sums copy = {malloc(sizeof(int64_t) * 2 * a * n), malloc(sizeof(wide) * 2 * n)};
+            for (int64_t i = 0; i < 2 * a * n; i++) copy.G[i] = s.G[i];
+            for (int64_t i = 0; i < 2 * n; i++) copy.bound[i] = s.bound[i];
+            for (int64_t q = place; q < last && held; q++) {
+                for (int64_t i = 0; i < a; i++) {
+                    double F = place ? update(x, &copy, i, n - 1 - q) : 0;
+                    now[i * n + q] = x->W[i * n + n - 1 - q] + F;
+                    errors[i] = -F;
+                }
+                if (place) held = feed(x, &copy, n - 1 - q, errors, n - last);
+            }
+            for (; fitted < begun; fitted++) {
+                int64_t start = fitted * size, stop = start + size < n ? start + size : n;
+                for (int64_t i = 0; i < a; i++) {
+                    fit(now + i * n + start, stop - start, bits, asymmetric,
+                        scale + i * groups + fitted, zero + i * groups + fitted);
+                }
+            }
+            free(copy.G), free(copy.bound);
+        }
+        for (int64_t i = 0; i < a && held; i++) {
+            double t = scale[i * groups + place / size], v = x->W[i * n + k] + update(x, &s, i, k);
+            int z = zero[i * groups + place / size];
+            double code = rint(v / t) + z;
+            code = fmin(fmax(code, 0), (double)((1 << bits) - 1));
+            codes[i * n + k] = (int32_t)code;
+            values[i * n + k] = t * (code - z);
+            errors[i] = x->W[i * n + k] - values[i * n + k];
+        }
+        if (held) held = feed(x, &s, k, errors, 0);
+    }
+    free(s.G), free(s.bound), free(errors), free(now);
+    return held;
+}
+
+/* Returns p, or 0 if the layer is refused. W, codes and values in the order of L. */
+int order_free_grids(int64_t a, int64_t n, const double *W, const double *L, int bits,
+                     int asymmetric, int64_t size, int64_t block, int32_t *codes, double *values,
+                     double *scale, int32_t *zero) {
+    int *e = malloc(sizeof(int) * a), *d = malloc(sizeof(int) * n), used = 0;
+    int64_t *M = calloc(2 * n * n, sizeof(int64_t));
+    for (int64_t i = 0; i < a; i++) {
+        double largest = 0;
+        for (int64_t j = 0; j < n; j++) largest = fmax(largest, fabs(W[i * n + j]));
+        if (abs(e[i] = exponent_of(largest)) > 400) goto end;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        double largest = 0;
+        for (int64_t k = j; k < n; k++) largest = fmax(largest, fabs(L[k * n + j]));
+        if (abs(d[j] = exponent_of(largest)) > 400) goto end;
+    }
+    int first = (56 - ceil_log2(n)) / 2;
+    for (int p = first < 23 ? first : 23; p >= 13 && !used; p--) {
+        Grids x = {a, n, W, L, e, d, p, M};
+        for (int64_t k = 0; k < n; k++) {
+            for (int64_t j = 0; j <= k; j++) {
+                double scaled = ldexp(L[k * n + j], -d[j]);
+                for (int q = 0; q < 2; q++) M[(q * n + k) * n + j] = slice(&scaled, p);
+            }
+        }
+        if (grid_attempt(&x, bits, asymmetric, size, block, codes, values, scale, zero)) used = p;
+    }
+end:
+    free(e), free(d), free(M);
+    return used;
+}
