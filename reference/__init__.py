@@ -45,14 +45,15 @@ The arithmetic that makes all of it the same on every machine:
     `arithmetic.logarithm`, `coding.histogram`
 16. `operations`, `operations.numpy_operations`
     what a backend must do, and the oracle that does it
-17. `operations.layer`, `methods.preparation`, `methods.results`, `checks`, `errors`
+17. `operations.layer`, `operations.named`, `bases.named`, `methods.preparation`,
+    `methods.results`, `checks`, `errors`
 
 **Who knows whom.** A folder imports only folders that stand below it in this list: `decoder`,
 `order_free`, `theory`, `methods`, `calibration`, `limits`, `bases`, `operations`, `grids`,
 `coding`, `arithmetic`.
 """
 
-from .errors import BadInput, CodeOverflow, NotPositiveDefinite, WaterlevelError
+from .errors import BadInput, CodeOverflow, NotPositiveDefinite, RateNotMet, WaterlevelError
 from .methods.gptq import gptq
 from .methods.results import GridScales, LatticeScales, Quantized
 from .methods.rtn import rtn
@@ -70,6 +71,7 @@ __all__ = [
     "NotPositiveDefinite",
     "Operations",
     "Quantized",
+    "RateNotMet",
     "WaterlevelError",
     "gptq",
     "rtn",

@@ -15,6 +15,10 @@ class BadInput(WaterlevelError, ValueError):
     """An input that the algorithm is not defined for: wrong shape, NaN, a negative diagonal, …"""
 
 
+class RateNotMet(UserWarning):
+    """The search for a spacing ended at another rate than was asked for."""
+
+
 class CodeOverflow(WaterlevelError, OverflowError):
     """A code that does not fit in int32, or that comes from a value that is not finite.
 

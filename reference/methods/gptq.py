@@ -41,22 +41,22 @@ Sources: Frantar et al., GPTQ, 2023; its published code for everything that a fo
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
+from ..bases.named import rotation_of
 from ..bases.rotation import Rotation
 from ..operations import Operations
-from ..operations.layer import check_finite, prepare
-from ..operations.numpy_operations import NUMPY
+from ..operations.layer import Layer, check_finite, prepare
 from .grid_fitting import grid_format
 from .one_scale import Grouping, Problem, quantize_with_one_scale, zero_dead_features
-from .preparation import factorize, spectrum_of
+from .preparation import checked_eigenvalues, factorize
 from .rate_search import spacing_choice
 from .results import Quantized
 
 
 def gptq(
-    weight: NDArray,
-    covariance: NDArray,
+    weight: ArrayLike | Layer,
+    covariance: ArrayLike | None = None,
     *,
     bits: int | None = None,
     format: str = "int",
@@ -71,28 +71,44 @@ def gptq(
     rate_measure: str = "rate",
     actorder: bool = False,
     damping: float = 0.01,
-    rotation: Rotation | None = None,
-    eigenvalues: NDArray | None = None,
-    dtype: DTypeLike = np.float64,
-    backend: Operations = NUMPY,
+    rotation: Rotation | str | None = None,
+    eigenvalues: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+    backend: Operations | str | None = None,
 ) -> Quantized:
     """Quantise a layer by GPTQ.
 
     Args:
-        weight: W, a×n. covariance: Σ, n×n. Both on the host; see `preparation.prepare`.
-        bits, format, asymmetric, mse: a finite grid, see `grids.GridFormat`.
-        group_size, static_groups, block_size: which columns share a grid, see `one_scale.Grouping`.
-        rate, spacing, open_loop, rate_measure: in place of a grid, entropy coded with one spacing;
-            see `rate_search.SpacingChoice`.
-        actorder: process the columns by descending diagonal of Σ.
-        damping: δ.
-        rotation, eigenvalues, dtype, backend: as for `watersic.watersic`.
+        weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which
+            stands for W, Σ, dtype and backend.
+        covariance: Σ = E[x xᵀ], n×n, a mean over tokens and not a sum.
+        bits: b of a finite grid, 2 to 8 bits per code. format: "int", or a float format such as
+            "fp4_e2m1", which brings its bits. asymmetric: int, with a zero point. mse: int, search
+            the range with the least squared error in place of the full one.
+        group_size: columns that share a grid; None for the whole row. static_groups: their grids
+            come from the original weight, by original place, and not as the loop arrives.
+        block_size: columns between two updates of the rest, which decides what the grids of groups
+            see (128).
+        rate: R, the rate in bits per weight that is searched for. spacing: α itself, in the units
+            of W, without a search. open_loop: take the spacing from R by formula, without a search.
+        rate_measure: which rate is searched for: "rate" (all that a file needs), "rate_column" or
+            "rate_pooled", see `coding.rates`.
+        actorder: decide the columns by descending diagonal of Σ.
+        damping: δ, in parts of the mean diagonal of Σ.
+        rotation: quantise W V with VᵀΣV, undone in `dequantized`: "hadamard", "haar" (both with
+            seed 0), or a `Rotation`; None for no rotation.
+        eigenvalues: λ of Σ, n numbers, for the limit; without them LAPACK finds them when the limit
+            is asked for.
+        dtype: the working dtype, float64 (the default) or float32.
+        backend: the operations to run on, or their name ("numba", "cupy", …); None is the oracle.
 
     Returns:
         Codes, scales, Ŵ, rates, distortion, limit and gap; columns in their original order.
 
     Raises:
-        BadInput, NotPositiveDefinite, CodeOverflow.
+        BadInput: an argument or a matrix that the method is not defined for, in one line.
+        NotPositiveDefinite: H has no Cholesky factor; the line names a damping that would do.
+        CodeOverflow: a code beyond int32. A rate that was not met is a `RateNotMet` warning.
 
     Exactness: bits, on every backend, for everything but limit and gap.
     """
@@ -100,6 +116,7 @@ def gptq(
     choice = spacing_choice(rate, spacing, open_loop, rate_measure)
     grouping = Grouping(group_size, static_groups, block_size)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
+    backend, rotation = layer.backend, rotation_of(rotation, layer.shape[1])
     rotated_weight, zeroed, moment = zero_dead_features(layer, rotation)
 
     order = np.arange(layer.shape[1])
@@ -119,7 +136,7 @@ def gptq(
         target=target,
         factor=L,
         permutation=permutation,
-        spectrum=spectrum_of(covariance, eigenvalues),
+        eigenvalues=checked_eigenvalues(eigenvalues, layer.shape[1]),
     )
     parameters = {"actorder": actorder, "damping": damping}
     return quantize_with_one_scale(problem, "gptq", parameters, form, grouping, choice)

@@ -120,7 +120,7 @@ class Problem:
         zeroed: W with zeros in the columns of features that are always 0; it has the group grids.
         target: Y, a×n, and factor: L, n×n or None for L = I; both in the order of the loop.
         permutation: for each column of Y its original number. The loop decides the last one first.
-        spectrum: eigenvalues of Σ, or Σ.
+        eigenvalues: of Σ, or None if they are not known.
     """
 
     layer: Layer
@@ -130,7 +130,7 @@ class Problem:
     target: Matrix
     factor: Matrix | None
     permutation: NDArray[np.int64]
-    spectrum: NDArray
+    eigenvalues: NDArray | None
 
     @property
     def original(self) -> NDArray[np.int64]:
@@ -210,7 +210,7 @@ def _on_lattice(
         dequantized=backend.take(trial.codes.values, None, problem.original),
         rates=lattice_rates(trial.codes.histograms, rows, columns, side_information),
         rate_met=rate_met,
-        spectrum=problem.spectrum,
+        eigenvalues=problem.eigenvalues,
     )
 
 
@@ -249,7 +249,7 @@ def _on_grid(
             backend.column_histograms(codes), rows, columns, side_information, form.bits_per_code
         ),
         rate_met=True,
-        spectrum=problem.spectrum,
+        eigenvalues=problem.eigenvalues,
     )
 
 

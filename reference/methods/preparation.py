@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arithmetic.sums import mean
 from ..bases.rotation import Rotation
@@ -147,8 +147,14 @@ def rotated(layer: Layer, rotation: Rotation | None) -> Layer:
     return Layer(backend, **matrices)
 
 
-def checked_eigenvalues(eigenvalues: NDArray, columns: int) -> NDArray[np.float64]:
-    """λ as n float64, those below 0 set to 0. Raises BadInput for a wrong shape, NaN, infinity."""
+def checked_eigenvalues(eigenvalues: ArrayLike | None, columns: int) -> NDArray[np.float64] | None:
+    """λ as n float64, those below 0 set to 0; None if they are not given.
+
+    Raises:
+        BadInput: a wrong shape, NaN, infinity.
+    """
+    if eigenvalues is None:
+        return None
     spectrum = np.asarray(eigenvalues, np.float64)
     if spectrum.shape != (columns,):
         raise BadInput(f"eigenvalues has shape {spectrum.shape}, expected ({columns},)")
@@ -156,8 +162,3 @@ def checked_eigenvalues(eigenvalues: NDArray, columns: int) -> NDArray[np.float6
         k = int(np.argmin(np.isfinite(spectrum)))
         raise BadInput(f"eigenvalues[{k}] is {spectrum[k]}; every element must be finite")
     return np.maximum(spectrum, 0.0)
-
-
-def spectrum_of(covariance: NDArray, eigenvalues: NDArray | None) -> NDArray:
-    """What a result needs for its limit: the eigenvalues where they are known, else Σ itself."""
-    return covariance if eigenvalues is None else checked_eigenvalues(eigenvalues, len(covariance))

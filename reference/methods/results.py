@@ -29,8 +29,12 @@ gap is minus the limit. A rate that is measured on a handful of rows says nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import sys
+import warnings
+from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -38,6 +42,7 @@ from numpy.typing import NDArray
 
 from ..bases.rotation import Rotation
 from ..coding.rates import Rates
+from ..errors import RateNotMet
 from ..limits.distortion import distortion, mean_square
 from ..limits.gaussian_limit import covariance_eigenvalues, rate_limit
 from ..operations import Matrix
@@ -70,7 +75,7 @@ class GridScales:
     group: NDArray[np.int32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Quantized:
     """A quantised layer; all arrays on the host.
 
@@ -85,8 +90,8 @@ class Quantized:
             E|W x - Ŵ x̂|²/(a·n).
         weight_mean_square: σ². Exact.
         rate_met: False if a rate was searched for and not found within `search.TOLERANCE`.
-        spectrum: the eigenvalues of Σ, or Σ itself, from which they can be had; None where the
-            limit is not defined (activation drift).
+        eigenvalues: of Σ, where they are known. covariance: Σ as it was given, from which they can
+            be had. Both None where the limit is not defined (activation drift).
     """
 
     method: str
@@ -98,7 +103,8 @@ class Quantized:
     distortion: float
     weight_mean_square: float
     rate_met: bool
-    spectrum: NDArray | None = field(repr=False)
+    eigenvalues: NDArray | None
+    covariance: NDArray | None
 
     @cached_property
     def limit(self) -> float:
@@ -107,17 +113,48 @@ class Quantized:
         NaN where it is not defined. Outside the exact path: the eigenvalues carry an error of
         about n·2⁻⁵³ times the largest, see `limit`.
         """
-        if self.spectrum is None:
-            return float("nan")
-        if self.spectrum.ndim == 1:
-            return rate_limit(self.spectrum, self.weight_mean_square, self.distortion)
-        eigenvalues = covariance_eigenvalues(self.spectrum)
+        eigenvalues = self.eigenvalues
+        if eigenvalues is None:
+            if self.covariance is None:
+                return float("nan")
+            eigenvalues = covariance_eigenvalues(self.covariance)
         return rate_limit(eigenvalues, self.weight_mean_square, self.distortion)
 
     @cached_property
     def gap(self) -> float:
         """rate_column - limit, bits per weight; NaN where the limit is not defined."""
         return self.rates.rate_column - self.limit
+
+    def summary(self) -> list[tuple[str, str]]:
+        """What it cost and what it lost: (name, value) pairs in the order in which they matter."""
+        rows, columns = self.codes.shape
+        how = {name: self.parameters.get(name) for name in ("bits", "group_size", "rate")}
+        asked = ", ".join(f"{name} {value:g}" for name, value in how.items() if value is not None)
+        met = "" if self.rate_met else ", which is not the rate that was asked for"
+        where = f"{self.parameters['dtype']} on {self.parameters['backend']}"
+        return [
+            ("method", f"{self.method}{', ' if asked else ''}{asked}"),
+            ("layer", f"{rows}×{columns}, {where}"),
+            ("rate", f"{self.rates.rate:.4f} bits per weight{met}"),
+            ("distortion", f"{self.distortion:.6g}, the squared error of the output per weight"),
+            ("gap", f"{self.gap:.4f} bit above the limit of {self.limit:.4f}"),
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:>10}: {value}" for name, value in self.summary())
+
+    def _repr_html_(self) -> str:
+        cells = (f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in self.summary())
+        return f"<table>{''.join(cells)}</table>"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write codes, scales, Ŵ and the numbers: the file that `waterlevel quantize` writes.
+
+        Raises:
+            BadInput: a place where no file can be written. OSError: it could not be written;
+                what was there before still is.
+        """
+        import_module("...validate.layers.result_files", __package__).save(path, self)
 
 
 def finish(
@@ -131,14 +168,14 @@ def finish(
     dequantized: Matrix,
     rates: Rates,
     rate_met: bool,
-    spectrum: NDArray,
+    eigenvalues: NDArray | None,
 ) -> Quantized:
     """Bring a result back to the host, to the original basis, and measure it.
 
     Args:
         layer: the original layer. rotation: the one in whose basis it was quantised, if any.
         codes: a×n int32, dequantized: Ŵ in the rotated basis, both on the layer's backend.
-        spectrum: the eigenvalues of Σ or Σ itself.
+        eigenvalues: of Σ, or None if they are not known.
 
     Raises:
         BadInput: Ŵ or its distortion overflows.
@@ -148,6 +185,13 @@ def finish(
         dequantized = rotation.unrotate_columns(backend, dequantized)
     check_finite(backend, dequantized, "the dequantized weight")
     drift = layer.covariance_quantized is not None
+    if not rate_met:
+        warnings.warn(
+            f"{method}: a rate of {parameters['rate']:g} was not met; the closest is "
+            f"{getattr(rates, parameters['rate_measure']):.4f} bits per weight",
+            RateNotMet,
+            stacklevel=_outside(),
+        )
     return Quantized(
         method=method,
         parameters={
@@ -163,5 +207,14 @@ def finish(
         distortion=distortion(layer, dequantized),
         weight_mean_square=mean_square(layer),
         rate_met=rate_met,
-        spectrum=None if drift else spectrum,
+        eigenvalues=None if drift else eigenvalues,
+        covariance=None if drift else layer.given_covariance,
     )
+
+
+def _outside() -> int:
+    """The stack level of whoever called the method: the first frame outside of this package."""
+    package, level, frame = __name__.rpartition(".methods.")[0], 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level

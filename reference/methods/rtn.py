@@ -29,22 +29,22 @@ array([[3, 0, 2]], dtype=int32)
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
+from ..bases.named import rotation_of
 from ..bases.rotation import Rotation
 from ..operations import Operations
-from ..operations.layer import prepare
-from ..operations.numpy_operations import NUMPY
+from ..operations.layer import Layer, prepare
 from .grid_fitting import grid_format
 from .one_scale import Grouping, Problem, quantize_with_one_scale, zero_dead_features
-from .preparation import spectrum_of
+from .preparation import checked_eigenvalues
 from .rate_search import spacing_choice
 from .results import Quantized
 
 
 def rtn(
-    weight: NDArray,
-    covariance: NDArray,
+    weight: ArrayLike | Layer,
+    covariance: ArrayLike | None = None,
     *,
     bits: int | None = None,
     format: str = "int",
@@ -55,26 +55,39 @@ def rtn(
     spacing: float | None = None,
     open_loop: bool = False,
     rate_measure: str = "rate",
-    rotation: Rotation | None = None,
-    eigenvalues: NDArray | None = None,
-    dtype: DTypeLike = np.float64,
-    backend: Operations = NUMPY,
+    rotation: Rotation | str | None = None,
+    eigenvalues: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+    backend: Operations | str | None = None,
 ) -> Quantized:
     """Quantise a layer by rounding to nearest.
 
     Args:
-        weight: W, a×n. covariance: Σ, n×n; it decides about dead features and measures the result.
-        bits, format, asymmetric, mse: a finite grid, see `grids.GridFormat`.
-        group_size: columns that share a grid (None: the whole row).
-        rate, spacing, open_loop, rate_measure: in place of a grid, entropy coded with one spacing;
-            see `rate_search.SpacingChoice`.
-        rotation, eigenvalues, dtype, backend: as for `watersic.watersic`.
+        weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which
+            stands for W, Σ, dtype and backend.
+        covariance: Σ = E[x xᵀ], n×n, a mean over tokens and not a sum; it decides about dead
+            features and measures the result.
+        bits: b of a finite grid, 2 to 8 bits per code. format: "int", or a float format such as
+            "fp4_e2m1", which brings its bits. asymmetric: int, with a zero point. mse: int, search
+            the range with the least squared error in place of the full one.
+        group_size: columns that share a grid; None for the whole row.
+        rate: R, the rate in bits per weight that is searched for. spacing: α itself, in the units
+            of W, without a search. open_loop: take the spacing from R by formula, without a search.
+        rate_measure: which rate is searched for: "rate" (all that a file needs), "rate_column" or
+            "rate_pooled", see `coding.rates`.
+        rotation: quantise W V with VᵀΣV, undone in `dequantized`: "hadamard", "haar" (both with
+            seed 0), or a `Rotation`; None for no rotation.
+        eigenvalues: λ of Σ, n numbers, for the limit; without them LAPACK finds them when the limit
+            is asked for.
+        dtype: the working dtype, float64 (the default) or float32.
+        backend: the operations to run on, or their name ("numba", "cupy", …); None is the oracle.
 
     Returns:
         Codes, scales, Ŵ, rates, distortion, limit and gap.
 
     Raises:
-        BadInput, CodeOverflow.
+        BadInput: an argument or a matrix that the method is not defined for, in one line.
+        CodeOverflow: a code beyond int32. A rate that was not met is a `RateNotMet` warning.
 
     Exactness: bits, on every backend, for everything but limit and gap.
     """
@@ -82,6 +95,7 @@ def rtn(
     choice = spacing_choice(rate, spacing, open_loop, rate_measure)
     grouping = Grouping(group_size, static=group_size is not None)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
+    rotation = rotation_of(rotation, layer.shape[1])
     rotated_weight, zeroed, _ = zero_dead_features(layer, rotation)
     problem = Problem(
         layer,
@@ -91,6 +105,6 @@ def rtn(
         target=zeroed,
         factor=None,
         permutation=np.arange(layer.shape[1]),
-        spectrum=spectrum_of(covariance, eigenvalues),
+        eigenvalues=checked_eigenvalues(eigenvalues, layer.shape[1]),
     )
     return quantize_with_one_scale(problem, "rtn", {}, form, grouping, choice)

@@ -19,23 +19,23 @@ Worked example: Σ = diag(4, 1), already in its eigenbasis. With c = 1 and W = (
 components are 1.6 and 0.8, the codes 2 and 1, the spacings ½ and 1: as by WaterSIC, whose L is √Σ.
 
 >>> import numpy as np
->>> result = waterfilling(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), np.array([4.0, 1.0]),
-...                    np.eye(2), spacing=1.0, lmmse=False)
+>>> given = {"eigenvalues": np.array([4.0, 1.0]), "eigenvectors": np.eye(2), "lmmse": False}
+>>> result = waterfilling(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), spacing=1.0, **given)
 >>> result.codes, result.dequantized
 (array([[2, 1]], dtype=int32), array([[1., 1.]]))
 
 Exercise: σ² = 0.64, so the components have the variances 2.56 and 0.64. With which c does the
 second one fall silent? (Check: from c²/12 = 0.64 on, c = 2.772.)
 
->>> [waterfilling(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), np.array([4.0, 1.0]), np.eye(2),
-...            spacing=c, lmmse=False).parameters["active"] for c in (2.77, 2.78)]
+>>> [waterfilling(np.array([[0.8, 0.8]]), np.diag([4.0, 1.0]), spacing=c, **given)
+...  .parameters["active"] for c in (2.77, 2.78)]
 [2, 1]
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..arithmetic.logarithm import decimal_sqrt, exact, to_float, working_precision
 from ..bases.rotation import given_rotation
@@ -44,10 +44,10 @@ from ..coding.rates import SideInformation, lattice_rates, measure, overhead
 from ..errors import BadInput
 from ..grids.codebooks import ScaledLattice
 from ..limits.distortion import mean_square
+from ..limits.gaussian_limit import eigenbasis
 from ..limits.waterfilling import allocate_rate
 from ..operations import Operations
-from ..operations.layer import check_finite, prepare
-from ..operations.numpy_operations import NUMPY
+from ..operations.layer import Layer, check_finite, prepare
 from .lattice import LatticeCodes, check_spacing
 from .preparation import checked_eigenvalues, rotated
 from .rate_search import SpacingChoice, Trial, find_spacing
@@ -55,49 +55,57 @@ from .results import LatticeScales, Quantized, finish
 
 
 def waterfilling(
-    weight: NDArray,
-    covariance: NDArray,
-    eigenvalues: NDArray,
-    eigenvectors: NDArray,
+    weight: ArrayLike | Layer,
+    covariance: ArrayLike | None = None,
     *,
     rate: float | None = None,
     spacing: float | None = None,
     open_loop: bool = False,
     rate_measure: str = "rate",
     lmmse: bool = True,
-    dtype: DTypeLike = np.float64,
-    backend: Operations = NUMPY,
+    eigenvalues: ArrayLike | None = None,
+    eigenvectors: NDArray | None = None,
+    dtype: DTypeLike | None = None,
+    backend: Operations | str | None = None,
 ) -> Quantized:
     """Quantise a layer in the eigenbasis of Σ with the same spacing for every active component.
 
     Args:
-        weight: W, a×n. covariance: Σ, n×n.
-        eigenvalues: λ, n numbers; those below 0 are taken for 0. eigenvectors: V, n×n, column k
-            belongs to λ_k. Both are inputs (`limit.eigenbasis` finds them by LAPACK).
-        rate: R in bits per weight; spacing: c itself; open_loop, rate_measure: see
-            `search.SpacingChoice`. The open loop takes c from the water level of R.
+        weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which
+            stands for W, Σ, dtype and backend.
+        covariance: Σ = E[x xᵀ], n×n, a mean over tokens and not a sum.
+        rate: R, the rate in bits per weight that is searched for. spacing: c itself, in the units
+            of W·V·√λ, without a search. open_loop: take the spacing from R by the water level,
+            without a search.
+        rate_measure: which rate is searched for: "rate" (all that a file needs), "rate_column" or
+            "rate_pooled", see `coding.rates`.
         lmmse: use the gains γ.
-        dtype: the working dtype. backend: the operations to run on.
+        eigenvalues, eigenvectors: λ, n numbers, those below 0 taken for 0, and V, n×n, column k for
+            λ_k. Both or neither: without them LAPACK finds them, and the bits are those of its V.
+        dtype: the working dtype, float64 (the default) or float32.
+        backend: the operations to run on, or their name ("numba", "cupy", …); None is the oracle.
 
     Returns:
         Codes and scales in the eigenbasis (0 for inactive components), Ŵ, rates, distortion, limit
         and gap. V is not counted in any rate.
 
     Raises:
-        BadInput, CodeOverflow.
+        BadInput: an argument or a matrix that the method is not defined for, in one line.
+        CodeOverflow: a code beyond int32. A rate that was not met is a `RateNotMet` warning.
 
     Exactness: bits, given λ and V, for everything but limit and gap.
     """
     choice = SpacingChoice(rate, spacing, open_loop, rate_measure)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
     rows, columns = layer.shape
-    spectrum = checked_eigenvalues(eigenvalues, columns)
+    backend = layer.backend
+    spectrum, eigenvectors = _eigenbasis(layer, eigenvalues, eigenvectors)
     rotation = given_rotation(eigenvectors, columns, kind="eigenvectors", backend=backend)
     with np.errstate(over="ignore"):
         variances = mean_square(layer) * spectrum
     if not np.isfinite(variances).all():
         raise BadInput("a variance σ²·λ overflows float64; scale the weight or the covariance down")
-    lengths = np.sqrt(spectrum).astype(dtype)
+    lengths = np.sqrt(spectrum).astype(backend.dtype(layer.weight))
     number = lengths.dtype.type
     target = backend.scale_columns(rotated(layer, rotation).weight, lengths)
     check_finite(backend, target, "the target Y")
@@ -155,5 +163,21 @@ def waterfilling(
         dequantized=backend.scatter_columns(trial.codes.values, active, columns),
         rates=lattice_rates(trial.codes.histograms, rows, columns, side_information),
         rate_met=rate_met,
-        spectrum=spectrum,
+        eigenvalues=spectrum,
     )
+
+
+def _eigenbasis(
+    layer: Layer, eigenvalues: ArrayLike | None, eigenvectors: NDArray | None
+) -> tuple[NDArray[np.float64], NDArray]:
+    if (eigenvalues is None) != (eigenvectors is None):
+        there, missing = "eigenvectors", "eigenvalues"
+        if eigenvectors is None:
+            there, missing = missing, there
+        raise BadInput(f"{there} is given without {missing}; give both, or neither to find them")
+    if eigenvectors is None:
+        assert layer.given_covariance is not None
+        return eigenbasis(layer.given_covariance)
+    found = checked_eigenvalues(eigenvalues, layer.shape[1])
+    assert found is not None
+    return found, eigenvectors

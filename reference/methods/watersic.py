@@ -55,8 +55,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..bases.named import rotation_of
 from ..bases.rotation import Rotation
 from ..coding.histogram import ColumnHistograms, column_histograms
 from ..coding.rates import SideInformation, lattice_rates
@@ -64,16 +65,15 @@ from ..grids.codebooks import ScaledLattice
 from ..limits.distortion import inner
 from ..operations import Matrix, Operations
 from ..operations.layer import Layer, check_finite, prepare
-from ..operations.numpy_operations import NUMPY
 from .lattice import quantize_on_lattice
 from .preparation import (
+    checked_eigenvalues,
     damped,
     damping_amount,
     factorize,
     live_features,
     original_columns,
     rotated,
-    spectrum_of,
 )
 from .rate_search import SpacingChoice
 from .rescalers import RescaleProblem, rescale as find_scales
@@ -81,8 +81,8 @@ from .results import LatticeScales, Quantized, finish
 
 
 def watersic(
-    weight: NDArray,
-    covariance: NDArray,
+    weight: ArrayLike | Layer,
+    covariance: ArrayLike | None = None,
     *,
     rate: float | None = None,
     spacing: float | None = None,
@@ -92,34 +92,44 @@ def watersic(
     rescale: bool = True,
     damping: float = 1e-4,
     dead_threshold: float = 1e-3,
-    covariance_quantized: NDArray | None = None,
-    cross_covariance: NDArray | None = None,
-    residual_covariance: NDArray | None = None,
-    rotation: Rotation | None = None,
-    eigenvalues: NDArray | None = None,
-    dtype: DTypeLike = np.float64,
-    backend: Operations = NUMPY,
+    covariance_quantized: ArrayLike | None = None,
+    cross_covariance: ArrayLike | None = None,
+    residual_covariance: ArrayLike | None = None,
+    rotation: Rotation | str | None = None,
+    eigenvalues: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+    backend: Operations | str | None = None,
 ) -> Quantized:
     """Quantise a layer by WaterSIC.
 
     Args:
-        weight: W, a×n. covariance: Σ, n×n. Both on the host; see `preparation.prepare`.
-        rate: R in bits per weight, searched for in `rate_measure` (see `rates.RATE_MEASURES`), or
-            with `open_loop` put into the formula for c.
-        spacing: the spacing c itself, in place of a rate.
+        weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which
+            stands for W, Σ, dtype and backend.
+        covariance: Σ = E[x xᵀ], n×n, a mean over tokens and not a sum.
+        rate: R, the rate in bits per weight that is searched for. spacing: c itself, in the units
+            of W·L, without a search. open_loop: take the spacing from R by formula, without a
+            search.
+        rate_measure: which rate is searched for: "rate" (all that a file needs), "rate_column" or
+            "rate_pooled", see `coding.rates`.
         lmmse: use the gains γ. rescale: find row and column scales at the end.
-        damping: δ. dead_threshold: τ, in parts of the median of diag Σ.
+        damping: δ, in parts of the mean diagonal of Σ. dead_threshold: τ, in parts of the median of
+            diag Σ; features below it are left out.
         covariance_quantized, cross_covariance: Σ̂ and Σ_x, n×n, for activation drift.
         residual_covariance: Δ, a×n.
-        rotation: quantise W V with VᵀΣV; undone in `dequantized`.
-        eigenvalues: of Σ, if they are known (for the limit; LAPACK finds them otherwise).
-        dtype: the working dtype, float64 or float32. backend: the operations to run on.
+        rotation: quantise W V with VᵀΣV, undone in `dequantized`: "hadamard", "haar" (both with
+            seed 0), or a `Rotation`; None for no rotation.
+        eigenvalues: λ of Σ, n numbers, for the limit; without them LAPACK finds them when the limit
+            is asked for.
+        dtype: the working dtype, float64 (the default) or float32.
+        backend: the operations to run on, or their name ("numba", "cupy", …); None is the oracle.
 
     Returns:
         Codes, scales (row_scale, column_scale), Ŵ, rates, distortion, limit and gap.
 
     Raises:
-        BadInput, NotPositiveDefinite, CodeOverflow.
+        BadInput: an argument or a matrix that the method is not defined for, in one line.
+        NotPositiveDefinite: H has no Cholesky factor; the line names a damping that would do.
+        CodeOverflow: a code beyond int32. A rate that was not met is a `RateNotMet` warning.
 
     Exactness: bits, on every backend, for everything but limit and gap.
     """
@@ -133,6 +143,7 @@ def watersic(
         dtype=dtype,
         backend=backend,
     )
+    backend, rotation = layer.backend, rotation_of(rotation, layer.shape[1])
     work = rotated(layer, rotation)
     live = live_features(backend.diagonal(work.covariance), dead_threshold)
     side_information = SideInformation.watersic(row_scales=rescale)
@@ -162,7 +173,7 @@ def watersic(
         dequantized=backend.scale_columns(scaled, found.scales.column_scale),
         rates=lattice_rates(found.histograms, rows, columns, side_information),
         rate_met=found.rate_met,
-        spectrum=spectrum_of(covariance, eigenvalues),
+        eigenvalues=checked_eigenvalues(eigenvalues, columns),
     )
 
 

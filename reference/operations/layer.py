@@ -26,12 +26,14 @@ waterlevel.reference.errors.BadInput: covariance[1, 1] = -1 is negative; a diago
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import BadInput
 from . import Matrix, Operations
+from .named import operations_of
 
 ASYMMETRY = 1e-6
 WORKING_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
@@ -49,6 +51,8 @@ class Layer:
         covariance_quantized: Σ̂, the same for the inputs x̂ of the quantised model, or None.
         cross_covariance: Σ_x = E[x x̂ᵀ], n×n, given exactly when Σ̂ is, or None.
         residual_covariance: Δ = E[(r - r̂) x̂ᵀ], a×n, or None.
+        given_covariance: Σ as it was given, on the host, from which the limit is found; None for a
+            layer in another basis.
     """
 
     backend: Operations
@@ -57,6 +61,7 @@ class Layer:
     covariance_quantized: Matrix | None = None
     cross_covariance: Matrix | None = None
     residual_covariance: Matrix | None = None
+    given_covariance: NDArray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,63 +84,114 @@ MATRICES = (
 
 
 def prepare(
-    weight: NDArray,
-    covariance: NDArray,
+    weight: ArrayLike | Layer,
+    covariance: ArrayLike | None = None,
     *,
-    covariance_quantized: NDArray | None = None,
-    cross_covariance: NDArray | None = None,
-    residual_covariance: NDArray | None = None,
-    dtype: DTypeLike,
-    backend: Operations,
+    covariance_quantized: ArrayLike | None = None,
+    cross_covariance: ArrayLike | None = None,
+    residual_covariance: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+    backend: Operations | str | None = None,
 ) -> Layer:
     """Check the arrays of a layer and bring them to the backend in the working dtype.
 
+    A layer that several methods share is prepared once and given to each in place of W and Σ.
+
     Args:
         weight: a×n; covariance, covariance_quantized, cross_covariance: n×n; residual_covariance:
-            a×n; each float16, bfloat16, float32 or float64 on the host.
-        dtype: the working dtype, float64 or float32. Wider inputs are rounded to it once.
+            a×n; each nested lists of numbers, or an array of NumPy, PyTorch or CuPy in float16,
+            bfloat16, float32 or float64, which are widened exactly. Or weight: a layer that is
+            prepared already, which is returned; nothing else may then be given.
+        dtype: the working dtype, float64 (the default) or float32. Wider inputs are rounded to it
+            once.
+        backend: the operations, or their name; None is the oracle.
 
     Raises:
         BadInput: a wrong shape or dtype, NaN or infinity, an asymmetric moment, a negative
             diagonal, Σ̂ without Σ_x or the other way round.
     """
-    working = np.dtype(dtype)
-    if working not in WORKING_DTYPES:
-        raise BadInput(f"the working dtype must be float64 or float32, not {working}")
-    given: dict[str, NDArray | None] = {
-        "weight": weight,
+    given: dict[str, ArrayLike | None] = {
         "covariance": covariance,
         "covariance_quantized": covariance_quantized,
         "cross_covariance": cross_covariance,
         "residual_covariance": residual_covariance,
     }
-    for name in ("weight", "covariance"):
-        if given[name] is None:
+    if isinstance(weight, Layer):
+        return _prepared(weight, {**given, "dtype": dtype, "backend": backend})
+    working = np.dtype(np.float64 if dtype is None else dtype)
+    if working not in WORKING_DTYPES:
+        raise BadInput(f"the working dtype must be float64 or float32, not {working}")
+    for name, array in (("weight", weight), ("covariance", covariance)):
+        if array is None:
             raise BadInput(f"{name} is missing")
+    backend = operations_of(backend)
+    arrays = {
+        name: on_host(name, array)
+        for name, array in {"weight": weight, **given}.items()
+        if array is not None
+    }
     if (covariance_quantized is None) != (cross_covariance is None):
         there, missing = ("covariance_quantized", "cross_covariance")
         if covariance_quantized is None:
             there, missing = missing, there
         raise BadInput(f"{there} is given without {missing}; activation drift needs both")
-    rows, columns = _shape("weight", weight)
+    rows, columns = _shape("weight", arrays["weight"])
     if rows < 1 or columns < 1:
         raise BadInput(f"weight has shape {rows}×{columns}; it needs at least one row and column")
     loaded: dict[str, Matrix] = {}
-    for name, array in given.items():
-        if array is not None:
-            expected = (
-                (rows, columns) if name in ("weight", "residual_covariance") else (columns, columns)
-            )
-            loaded[name] = _load(name, array, expected, rows, working, backend)
+    for name, array in arrays.items():
+        expected = (rows if name in ("weight", "residual_covariance") else columns, columns)
+        loaded[name] = _load(name, array, expected, rows, working, backend)
     for name in ("covariance", "covariance_quantized"):
         if name in loaded:
             loaded[name] = _symmetric(name, loaded[name], backend)
-    return Layer(backend, **loaded)
+    return Layer(backend, **loaded, given_covariance=arrays["covariance"])
+
+
+def _prepared(layer: Layer, given: dict[str, object]) -> Layer:
+    for name, value in given.items():
+        if name == "dtype" and value is not None:
+            same = np.dtype(value) == layer.backend.dtype(layer.weight)  # type: ignore[arg-type]
+        elif name == "backend":
+            same = value is None or value is layer.backend or value == layer.backend.name
+        else:
+            same = value is None
+        if not same:
+            raise BadInput(f"{name} is given beside a prepared layer, which has its own")
+    return layer
+
+
+def on_host(name: str, array: ArrayLike) -> NDArray:
+    """An array_like as an array of NumPy; whole numbers in a list become float64.
+
+    An *array* of integers stays one, and is refused later: codes are more often mistaken for
+    weights than weights are whole.
+
+    Raises:
+        BadInput: what is no array of numbers, or a whole number that float64 does not hold.
+    """
+    source: Any = array
+    if hasattr(source, "detach"):  # PyTorch: off the graph and the device
+        source = source.detach().cpu()
+        if str(source.dtype) == "torch.bfloat16":
+            source = source.float()
+    elif hasattr(source, "get") and hasattr(source, "device"):  # CuPy
+        source = source.get()
+    try:
+        found = np.asarray(source)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{name} is no array of numbers: {error}") from None
+    if hasattr(array, "dtype") or found.dtype.kind not in "iu":
+        return found
+    wide = found.astype(np.float64)
+    if not (wide.astype(found.dtype) == found).all():
+        raise BadInput(f"{name} has integers beyond 2**53; give it as float64")
+    return wide
 
 
 def _shape(name: str, array: NDArray) -> tuple[int, int]:
-    if getattr(array, "ndim", None) != 2:
-        raise BadInput(f"{name} must be a matrix, got {getattr(array, 'ndim', 'no')} dimensions")
+    if array.ndim != 2:
+        raise BadInput(f"{name} must be a matrix, got {array.ndim} dimensions")
     return array.shape[0], array.shape[1]
 
 

@@ -90,7 +90,9 @@ def test_waterfilling_and_its_gap(layer, basis, coarseness):
     weight, covariance = layer
     eigenvalues, V = basis
     spacing = coarseness * root_mean_square((weight @ V) * np.sqrt(eigenvalues))
-    full = reference.waterfilling(weight, covariance, eigenvalues, V, spacing=spacing, backend=FAST)
+    full = reference.waterfilling(
+        weight, covariance, eigenvalues=eigenvalues, eigenvectors=V, spacing=spacing, backend=FAST
+    )
     Z, quantized = minimal.waterfilling(weight, eigenvalues, V, spacing)
     np.testing.assert_array_equal(Z, full.codes)
     check_measures(layer, eigenvalues, Z, quantized, full)

@@ -150,7 +150,13 @@ def _rtn(W: NDArray, basis: Basis, damping: float, **options: Any) -> Quantized:
 def _in_eigenbasis(
     W: NDArray, basis: Basis, damping: float, eigenvalues: NDArray, **options: Any
 ) -> Quantized:
-    return waterfilling(W, basis.covariance, eigenvalues, basis.eigenvectors, **options)
+    return waterfilling(
+        W,
+        basis.covariance,
+        eigenvalues=eigenvalues,
+        eigenvectors=basis.eigenvectors,
+        **options,
+    )
 
 
 def measure(case: Case, basis: Basis, backend: Operations) -> Measurement:

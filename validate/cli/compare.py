@@ -6,17 +6,13 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from ...reference.errors import BadInput
 from ..conformance.compare_reports import ReportComparison, compare_reports
-from ..diagnosis.compare_layers import TensorFile, diagnose_file, notes
+from ..diagnosis.compare_layers import diagnose_file, notes
 from ..diagnosis.explain import Diagnosis
-from ..layers.layer_files import check_kind, parse_description, read_layer
+from ..layers.any_tensors import TensorFile, read_tensors
+from ..layers.layer_files import read_layer
 from ..support.comparison import Difference, compare_outputs, describe_shape
 from ..support.console import table
 from ..support.progress import Progress
@@ -34,8 +30,6 @@ With --input, the layer that both were made from, each file is compared with the
 that differs is run again under deviations of the arithmetic until one gives its bits. Exit code 0:
 equal; 1: different; 2: a file that cannot be read."""
 
-# What NumPy has no type for is compared as the integers of the same bits.
-RAW = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1"}
 SECONDS = 300.0
 LINES = 20  # of a report's differences on a terminal
 
@@ -99,40 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
     }
     give(arguments.json, content, _text(one, other, differences, remarks, diagnoses))
     return 1 if differences else 0
-
-
-def read_tensors(path: Path) -> TensorFile:
-    """Any safetensors file.
-
-    Raises:
-        BadInput: not a whole safetensors file, or one with an element type that is not known.
-        OSError: it cannot be read.
-    """
-    check_kind(path)
-    with path.open("rb") as file:
-        try:
-            with safe_open(path, framework="numpy") as opened:
-                metadata = opened.metadata() or {}
-                types = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
-                tensors = {
-                    name: _raw(file, name, RAW[kind]) if kind in RAW else opened.get_tensor(name)
-                    for name, kind in types.items()
-                }
-        except SafetensorError as error:
-            reason = str(error).rpartition(": ")[2]
-            raise BadInput(f"{path}: not a whole safetensors file ({reason})") from None
-        except (TypeError, KeyError, AttributeError) as error:
-            raise BadInput(f"{path}: an element type that is not known: {error}") from None
-    return TensorFile(path, tensors, parse_description(path, metadata))
-
-
-def _raw(file: Any, name: str, dtype: str) -> NDArray:
-    file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
-    entry = json.loads(file.read(length))[name]
-    first, end = entry["data_offsets"]
-    file.seek(8 + length + first)
-    return np.frombuffer(file.read(end - first), dtype).reshape(entry["shape"])
 
 
 def _is_json(path: Path) -> bool:

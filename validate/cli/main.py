@@ -16,6 +16,7 @@ from importlib.metadata import version
 from ...reference.errors import WaterlevelError
 from ...reference.operations import CONTRACT_VERSION
 from ..support.console import BadUsage, Parser, describe, fail, settle_output
+from ..support.workers import said_by_reports
 from . import (
     backends as list_backends,
     bench as benchmark,
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code, see above. No exception leaves this function.
     """
     program = PROGRAM
+    said_by_reports()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a terminal that cannot show Σ gets an escape instead
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore

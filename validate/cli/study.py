@@ -40,7 +40,7 @@ from ...reference.errors import BadInput, WaterlevelError
 from ...reference.limits.gaussian_limit import eigenbasis
 from ...reference.methods.rate_search import TOLERANCE
 from ...reference.operations import CONTRACT_VERSION, Operations
-from ...reference.operations.layer import prepare
+from ...reference.operations.layer import Layer, prepare
 from ..layers import study_tables as tables
 from ..layers.layer_files import LayerFile, covariance_of, read_layer
 from ..layers.remarks import side_information_rate
@@ -61,40 +61,27 @@ OF_A_LAYER = (WaterlevelError, OSError, MemoryError, LinAlgError)
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What the methods share: one layer, its rotation and its spectrum."""
+    """What the methods share: one prepared layer, its rotation and its spectrum."""
 
-    weight: NDArray
-    covariance: NDArray
+    layer: Layer
     eigenvalues: NDArray
     eigenvectors: NDArray
     rotation: Rotation
-    backend: Operations
 
 
 def _with_gptq(subject: Subject, rate: float, **options: Any) -> Quantized:
-    return gptq(
-        subject.weight,
-        subject.covariance,
-        rate=rate,
-        eigenvalues=subject.eigenvalues,
-        backend=subject.backend,
-        **options,
-    )
+    return gptq(subject.layer, rate=rate, eigenvalues=subject.eigenvalues, **options)
 
 
 METHODS: dict[str, Callable[[Subject, float], Quantized]] = {
-    "RTN": lambda s, rate: rtn(
-        s.weight, s.covariance, rate=rate, eigenvalues=s.eigenvalues, backend=s.backend
-    ),
+    "RTN": lambda s, rate: rtn(s.layer, rate=rate, eigenvalues=s.eigenvalues),
     "GPTQ natural": _with_gptq,
     "GPTQ actorder": lambda s, rate: _with_gptq(s, rate, actorder=True),
     "GPTQ rotated": lambda s, rate: _with_gptq(s, rate, rotation=s.rotation),
     "waterfilling": lambda s, rate: waterfilling(
-        s.weight, s.covariance, s.eigenvalues, s.eigenvectors, rate=rate, backend=s.backend
+        s.layer, rate=rate, eigenvalues=s.eigenvalues, eigenvectors=s.eigenvectors
     ),
-    "WaterSIC": lambda s, rate: watersic(
-        s.weight, s.covariance, rate=rate, eigenvalues=s.eigenvalues, backend=s.backend
-    ),
+    "WaterSIC": lambda s, rate: watersic(s.layer, rate=rate, eigenvalues=s.eigenvalues),
 }
 
 
@@ -347,11 +334,8 @@ def _lost(job: Job, reason: str) -> tuple[list[Result], list[Failed]]:
 def _subject(layer: LayerFile, rows: int | None, backend: Operations) -> Subject:
     weight = layer.weight[:rows]
     covariance = covariance_of(layer, backend, "float64")
-    # Everything is checked before LAPACK sees it.
-    prepare(weight, covariance, dtype="float64", backend=backend)
-    eigenvalues, eigenvectors = eigenbasis(covariance)
-    rotation = _rotation(weight.shape[1])
-    return Subject(weight, covariance, eigenvalues, eigenvectors, rotation, backend)
+    prepared = prepare(weight, covariance, backend=backend)  # checked before LAPACK sees it
+    return Subject(prepared, *eigenbasis(covariance), _rotation(weight.shape[1]))
 
 
 def _rotation(columns: int) -> Rotation:

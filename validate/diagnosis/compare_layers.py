@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ...reference.grids.float_formats import FORMATS
 from ...reference.limits.gaussian_limit import eigenbasis
 from ...reference.methods.grid_fitting import INTEGER
 from ...reference.operations import Operations
+from ..layers.any_tensors import TensorFile
 from ..layers.layer_files import LayerFile, covariance_of
 from ..layers.quantize_layer import DRIFT, METHODS
 from ..support.comparison import compare_bits
@@ -35,15 +35,6 @@ from .grid_ties import rows_parted_at_ties
 
 SCALES = ("row_scale", "column_scale", "scale", "zero", "group")
 EXACT = ("codes", "dequantized", *SCALES)
-
-
-@dataclass(frozen=True, eq=False)
-class TensorFile:
-    """The tensors of a safetensors file, and what it says of itself ({} if nothing)."""
-
-    path: Path
-    tensors: Mapping[str, NDArray]
-    description: Mapping[str, Any]
 
 
 def notes(one: TensorFile, other: TensorFile) -> list[str]:

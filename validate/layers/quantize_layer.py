@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...reference import GridScales, Quantized, gptq, rtn, waterfilling, watersic
+from ...reference import Quantized, gptq, rtn, waterfilling, watersic
 from ...reference.bases.haar import haar
 from ...reference.bases.rotation import HadamardRotation, MatrixRotation, Rotation, given_rotation
 from ...reference.errors import BadInput
@@ -68,46 +68,58 @@ class Outcome:
 
     def tensors(self) -> dict[str, NDArray]:
         """What the output file holds."""
-        scales = self.result.scales
-        names = ("scale", "zero", "group")
-        if not isinstance(scales, GridScales):
-            names = ("row_scale", "column_scale")
-        tensors = {"codes": self.result.codes, "dequantized": self.result.dequantized}
-        tensors |= {name: getattr(scales, name) for name in names}
+        tensors = tensors_of(self.result)
         return tensors if self.rotation is None else {**tensors, "rotation": self.rotation}
 
     def description(self) -> dict[str, Any]:
         """What the output file says of itself, ready for JSON."""
-        result = self.result
         return {
-            "method": result.method,
-            "rows": result.codes.shape[0],
-            "columns": result.codes.shape[1],
-            "parameters": result.parameters,
-            "rates": asdict(result.rates),
-            "rate_met": result.rate_met,
-            "distortion": result.distortion,
-            "relative_error": self.relative_error,
-            "weight_mean_square": result.weight_mean_square,
-            "limit": result.limit,
-            "gap": result.gap,
-            "limit_undefined": self._limit_undefined(),
+            **describe(self.result),
             "inexact": self.inexact,
             "input": self.layer.digests,
             "unused": self.unused,
+            "relative_error": self.relative_error,
             "remarks": self.remarks,
-            "grid": remarks.on_grid(result),
-            "backend": result.parameters["backend"],
-            "contract": CONTRACT_VERSION,
-            "version": version("waterlevel"),
+            "grid": remarks.on_grid(self.result),
         }
 
-    def _limit_undefined(self) -> str | None:
-        if self.result.spectrum is None:
-            return "activation drift: the error has a part that no rate removes"
-        if self.result.limit == np.inf:
-            return "infinite: there is no distortion"
-        return None
+
+def tensors_of(result: Quantized) -> dict[str, NDArray]:
+    """Codes, scales and Ŵ by the names that they have in a file."""
+    found = {"codes": result.codes, "dequantized": result.dequantized}
+    return found | vars(result.scales)
+
+
+def describe(result: Quantized) -> dict[str, Any]:
+    """What a file says of a result: how it was made, and all of its numbers."""
+    return {
+        "method": result.method,
+        "rows": result.codes.shape[0],
+        "columns": result.codes.shape[1],
+        "parameters": result.parameters,
+        "rates": asdict(result.rates),
+        "rate_met": result.rate_met,
+        "distortion": result.distortion,
+        "weight_mean_square": result.weight_mean_square,
+        "limit": result.limit,
+        "gap": result.gap,
+        "limit_undefined": _limit_undefined(result),
+        "backend": result.parameters["backend"],
+        "contract": CONTRACT_VERSION,
+        "version": version("waterlevel"),
+    }
+
+
+def _has_limit(result: Quantized) -> bool:
+    return result.eigenvalues is not None or result.covariance is not None
+
+
+def _limit_undefined(result: Quantized) -> str | None:
+    if not _has_limit(result):
+        return "activation drift: the error has a part that no rate removes"
+    if result.limit == np.inf:
+        return "infinite: there is no distortion"
+    return None
 
 
 def quantize(
@@ -133,7 +145,13 @@ def quantize(
     dtype = options.setdefault("dtype", "float64")
     covariance = covariance_of(layer, watched, dtype)
     # Before LAPACK or a rotation sees any of it.
-    prepare(layer.weight, covariance, dtype=dtype, backend=backend)
+    prepared = prepare(
+        layer.weight,
+        covariance,
+        dtype=dtype,
+        backend=watched,
+        **{name: getattr(layer, name) for name in DRIFT if method == "watersic"},
+    )
     used = {"weight", "covariance", "covariance_factor", "eigenvalues"}
     inexact: dict[str, str] = {}
     eigenvalues = _eigenvalues(layer, covariance)
@@ -159,13 +177,11 @@ def quantize(
             used.add("rotation")
         options |= {"rotation": rotation}
     if method == "watersic":
-        options |= {name: getattr(layer, name) for name in DRIFT}
         used.update(DRIFT)
-    result = METHODS[method](
-        layer.weight, covariance, eigenvalues=spectrum, **options, backend=watched
-    )
+    del options["dtype"]
+    result = METHODS[method](prepared, eigenvalues=spectrum, **options)
     _check_distortion(result, layer.weight, covariance)
-    if result.spectrum is None:
+    if not _has_limit(result):
         used.remove("eigenvalues")
         inexact = {
             name: inexact[name] for name in ("rotation", "relative_error") if name in inexact
@@ -250,7 +266,7 @@ def _eigenvalues(layer: LayerFile, covariance: NDArray) -> NDArray | None:
 
 def _check_distortion(result: Quantized, weight: NDArray, covariance: NDArray) -> None:
     """Refuse a Σ that is no second moment, where a method without a factorisation let it pass."""
-    if result.spectrum is None or result.distortion >= 0:
+    if not _has_limit(result) or result.distortion >= 0:
         return
     square = (result.dequantized.astype(np.float64) - weight) ** 2
     bound = float(np.mean(square)) * float(np.trace(covariance, dtype=np.float64))

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,8 @@ from multiprocessing import active_children, connection, get_context, parent_pro
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from ...reference.errors import RateNotMet
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -93,8 +96,14 @@ def one_thread_each() -> Iterator[None]:
 
 def _begin() -> None:
     """To begin a worker process with: it ends at once with its parent, and prints nothing."""
+    said_by_reports()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def said_by_reports() -> None:
+    """From here on no warning of what every report of the commands says in its own place."""
+    warnings.simplefilter("ignore", RateNotMet)
 
 
 def _end_with_parent() -> None:

@@ -45,7 +45,7 @@ def test_other_dtypes_and_shapes_are_refused():
         for dtype in (np.int32, np.int8, bool, complex, object):
             with pytest.raises(BadInput, match=f"{name} is .*, expected one of float64"):
                 load(**{name: GOOD[name].astype(dtype)})
-        for broken in (GOOD[name][None], GOOD[name][0], np.float64(1.0), [[1.0]]):
+        for broken in (GOOD[name][None], GOOD[name][0], np.float64(1.0), [1.0, 2.0]):
             with pytest.raises(BadInput, match=f"{name} must be a matrix"):
                 load(**{name: broken})
     with pytest.raises(BadInput, match=r"covariance has shape 4×5, expected 4×4"):
@@ -54,6 +54,31 @@ def test_other_dtypes_and_shapes_are_refused():
         load(dtype=np.float16)
     with pytest.raises(BadInput, match=r"weight\[2, 3\] = 1e\+300 overflows float32; use float64"):
         load(weight=np.where(np.arange(12).reshape(3, 4) == 11, 1e300, 1.0), dtype=np.float32)
+
+
+def test_what_is_array_like_is_taken_exactly():
+    wide = load()
+    for like in (
+        {name: array.tolist() for name, array in GOOD.items()},
+        {name: np.asfortranarray(array) for name, array in GOOD.items()},
+    ):
+        for name, matrix in load(**like).matrices().items():
+            same_bits(matrix, wide.matrices()[name])
+    whole = np.arange(12.0).reshape(3, 4)
+    same_bits(load(weight=whole.astype(int).tolist()).weight, whole)
+    with pytest.raises(BadInput, match=r"weight has integers beyond 2\*\*53"):
+        load(weight=[[2**53 + 1] * 4] * 3)
+    with pytest.raises(BadInput, match="weight is no array of numbers"):
+        load(weight=[[1.0, 2.0], [3.0]])
+
+
+def test_a_prepared_layer_has_everything():
+    prepared = prepare(**GOOD, dtype=np.float32)
+    assert prepare(prepared) is prepared
+    assert prepare(prepared, dtype="float32", backend="numpy") is prepared
+    for name, value in (("covariance", np.eye(4)), ("dtype", "float64"), ("backend", "numba")):
+        with pytest.raises(BadInput, match=f"{name} is given beside a prepared layer"):
+            prepare(prepared, **{name: value})
 
 
 @given(keys, st.integers(2, 6), dtypes)

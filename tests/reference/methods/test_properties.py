@@ -20,17 +20,12 @@ from waterlevel.reference import (
     watersic,
 )
 from waterlevel.reference.grids.float_formats import FORMATS
-from waterlevel.reference.limits.gaussian_limit import eigenbasis
 
 from ...helpers import layers
 from ...helpers.inputs import FLOATS, dtypes, flavours, integers, keys, numbers, same_bits
 from ...helpers.opaque import OPAQUE
 
 Method = Callable[..., Quantized]
-
-
-def in_eigenbasis(W: np.ndarray, S: np.ndarray, **options: Any) -> Quantized:
-    return waterfilling(W, S, *eigenbasis(S), **options)
 
 
 # name: (method, options that scale with √Σ·W, all others). `spacing` is in units of W, for WaterSIC
@@ -51,14 +46,14 @@ LATTICES: dict[str, tuple[Method, dict[str, Any]]] = {
     "gptq spacing": (gptq, {"spacing": 0.375}),
     "watersic": (watersic, {"spacing": 0.625}),
     "watersic plain": (watersic, {"spacing": 0.625, "lmmse": False, "rescale": False}),
-    "waterfilling": (in_eigenbasis, {"spacing": 0.625}),
+    "waterfilling": (waterfilling, {"spacing": 0.625}),
 }
 RATES: dict[str, tuple[Method, dict[str, Any]]] = {
     "rtn rate": (rtn, {"rate": 2.5}),
     "gptq rate": (gptq, {"rate": 2.5, "actorder": True, "rate_measure": "rate_pooled"}),
     "watersic rate": (watersic, {"rate": 2.5, "rate_measure": "rate_column"}),
     "watersic open loop": (watersic, {"rate": 2.5, "open_loop": True}),
-    "waterfilling open loop": (in_eigenbasis, {"rate": 2.5, "open_loop": True}),
+    "waterfilling open loop": (waterfilling, {"rate": 2.5, "open_loop": True}),
 }
 ALL = {**GRIDS, **LATTICES, **RATES}
 names = st.sampled_from(list(ALL))

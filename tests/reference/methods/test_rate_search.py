@@ -136,7 +136,9 @@ def methods(W: np.ndarray, S: np.ndarray) -> dict[str, Callable]:
         "rtn": lambda **o: rtn(W, S, **o),
         "gptq": lambda **o: gptq(W, S, actorder=True, **o),
         "watersic": lambda **o: watersic(W, S, **o),
-        "waterfilling": lambda **o: waterfilling(W, S, eigenvalues, eigenvectors, **o),
+        "waterfilling": lambda **o: waterfilling(
+            W, S, eigenvalues=eigenvalues, eigenvectors=eigenvectors, **o
+        ),
     }
 
 

@@ -30,7 +30,7 @@ def decide(W, eigenvalues, V, c, lmmse):
 def test_two_implementations_agree(shape, c, lmmse):
     W, S = layers.weight(1, *shape), layers.covariance(2, shape[1])
     eigenvalues, V = eigenbasis(S)
-    result = waterfilling(W, S, eigenvalues, V, spacing=c, lmmse=lmmse)
+    result = waterfilling(W, S, eigenvalues=eigenvalues, eigenvectors=V, spacing=c, lmmse=lmmse)
     Z, scale, dequantized, active, margin = decide(W, eigenvalues, V, c, lmmse)
     assert margin > 1e-9
     assert np.array_equal(result.codes, Z)
@@ -47,7 +47,9 @@ def test_two_implementations_agree(shape, c, lmmse):
 def test_open_loop_takes_the_level_of_the_rate(rate):
     W, S = layers.weight(3, 20, 16), layers.covariance(4, 16, spread=1.0)
     eigenvalues, V = eigenbasis(S)
-    c = waterfilling(W, S, eigenvalues, V, rate=rate, open_loop=True).parameters["spacing"]
+    c = waterfilling(
+        W, S, eigenvalues=eigenvalues, eigenvectors=V, rate=rate, open_loop=True
+    ).parameters["spacing"]
     level, power = c * c / 12, (W**2).mean()
     v = power * eigenvalues
     assert np.maximum(0, np.log2(v / level) / 2).mean() == pytest.approx(rate, rel=1e-12)
@@ -64,14 +66,19 @@ def test_silent_components_and_rank():
     S = (S + S.T) / 2
     eigenvalues, V = eigenbasis(S)
     W = layers.weight(6, 30, n)
-    result = waterfilling(W, S, eigenvalues, V, spacing=0.05)
+    result = waterfilling(W, S, eigenvalues=eigenvalues, eigenvectors=V, spacing=0.05)
     assert result.parameters["active"] == 3
     assert not result.codes[:, :3].any()
     assert result.distortion < 0.05**2 / 12
     # Negative eigenvalues are taken for 0, as in the spectrum of which the limit is made.
     eigenvalues[0] = -1e-3
-    same_bits(waterfilling(W, S, eigenvalues, V, spacing=0.05).dequantized, result.dequantized)
-    nothing = waterfilling(W, np.zeros((n, n)), np.zeros(n), np.eye(n), rate=3.0)
+    same_bits(
+        waterfilling(W, S, eigenvalues=eigenvalues, eigenvectors=V, spacing=0.05).dequantized,
+        result.dequantized,
+    )
+    nothing = waterfilling(
+        W, np.zeros((n, n)), eigenvalues=np.zeros(n), eigenvectors=np.eye(n), rate=3.0
+    )
     assert not nothing.rate_met
     assert not nothing.dequantized.any()
 
@@ -80,7 +87,7 @@ def test_in_its_eigenbasis_watersic_is_waterfilling():
     # Powers of four, so that L is exact; no damping, nothing dead, every component active.
     lam = 4.0 ** np.array([0, 1, -1, 2, 0])
     W = layers.weight(7, 25, 5)
-    plain = waterfilling(W, np.diag(lam), lam, np.eye(5), spacing=0.25)
+    plain = waterfilling(W, np.diag(lam), eigenvalues=lam, eigenvectors=np.eye(5), spacing=0.25)
     sic = watersic(W, np.diag(lam), spacing=0.25, damping=0.0, dead_threshold=0.0, rescale=False)
     same_bits(plain.codes, sic.codes)
     same_bits(plain.dequantized, sic.dequantized)
@@ -97,9 +104,9 @@ def test_bad_spectra_are_named():
         (np.ones(3), np.full((3, 3), np.inf), "eigenvectors"),
     ):
         with pytest.raises(BadInput, match=message):
-            waterfilling(W, S, eigenvalues, V, spacing=1.0)
+            waterfilling(W, S, eigenvalues=eigenvalues, eigenvectors=V, spacing=1.0)
     # No factorisation: an indefinite Σ has a spectrum all the same.
     S[0, 1] = S[1, 0] = 2.0
-    assert np.isfinite(waterfilling(W, S, *eigenbasis(S), spacing=1.0).dequantized).all()
+    assert np.isfinite(waterfilling(W, S, spacing=1.0).dequantized).all()
     with pytest.raises(NotPositiveDefinite):
         watersic(W, S, spacing=1.0)

@@ -112,19 +112,18 @@ def test_waterfilling_pays_a_quarter_bit_and_less_at_low_rate(layer):
     W, S, _ = layer
     eigenvalues, V = eigenbasis(S)
     c = spacing_for(6.0, eigenvalues)
-    assert waterfilling(W, S, eigenvalues, V, spacing=c).gap == pytest.approx(
-        SCALAR, abs=STATISTICAL
-    )
+    result = waterfilling(W, S, eigenvalues=eigenvalues, eigenvectors=V, spacing=c)
+    assert result.gap == pytest.approx(SCALAR, abs=STATISTICAL)
     # For one variance: gaps with the gain at ½, 1 and 2 bits by the integrals of the theory.
-    flat = np.eye(N), np.ones(N), np.eye(N)
+    flat = dict.fromkeys(("covariance", "eigenvectors"), np.eye(N)) | {"eigenvalues": np.ones(N)}
     for spacing, entropy, distortion in ((1.0, 2.1048, 0.07692), (3.0, 0.7010, 0.49777)):
-        result = waterfilling(W, *flat, spacing=spacing)
+        result = waterfilling(W, **flat, spacing=spacing)
         assert result.rates.rate_column == pytest.approx(entropy, abs=STATISTICAL)
         assert result.distortion == pytest.approx(distortion, rel=STATISTICAL)
         assert result.gap == pytest.approx(entropy + 0.5 * math.log2(distortion), abs=STATISTICAL)
-        plain = waterfilling(W, *flat, spacing=spacing, lmmse=False).distortion
+        plain = waterfilling(W, **flat, spacing=spacing, lmmse=False).distortion
         assert plain == pytest.approx({1.0: 0.08333, 3.0: 0.64831}[spacing], rel=STATISTICAL)
-    low = waterfilling(W, *flat, rate=0.5, rate_measure="rate_column").gap
+    low = waterfilling(W, **flat, rate=0.5, rate_measure="rate_column").gap
     assert low == pytest.approx(0.152, abs=STATISTICAL)
 
 

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from waterlevel.backends import BUILT_IN
 from waterlevel.reference import gptq
 from waterlevel.reference.operations.numpy_operations import NumpyOperations
-from waterlevel.validate.cli.compare import read_tensors
 from waterlevel.validate.cli.main import main
+from waterlevel.validate.layers.any_tensors import read_tensors
 from waterlevel.validate.layers.layer_files import write_tensors
 
 from ...helpers.inputs import bell, integers

@@ -36,10 +36,6 @@ def layer(tmp_path: Path) -> Path:
     return write(tmp_path / "layer.safetensors")
 
 
-def in_eigenbasis(weight: NDArray, covariance: NDArray, **options: Any) -> Quantized:
-    return waterfilling(weight, covariance, *eigenbasis(covariance), **options)
-
-
 V = haar(COLUMNS, 7).matrix
 
 # (options of the command, the function of the library, its arguments)
@@ -99,11 +95,11 @@ CASES: list[Case] = [
         watersic,
         {"spacing": 0.2, "rotation": HadamardRotation(COLUMNS, 0)},
     ),
-    ("waterfilling --rate 4", in_eigenbasis, {"rate": 4}),
-    ("waterfilling --rate 3 --open-loop", in_eigenbasis, {"rate": 3, "open_loop": True}),
+    ("waterfilling --rate 4", waterfilling, {"rate": 4}),
+    ("waterfilling --rate 3 --open-loop", waterfilling, {"rate": 3, "open_loop": True}),
     (
         "waterfilling --spacing 0.3 --no-lmmse --dtype float32",
-        in_eigenbasis,
+        waterfilling,
         {"spacing": 0.3, "lmmse": False, "dtype": "float32"},
     ),
 ]  # fmt: skip

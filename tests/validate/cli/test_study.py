@@ -16,7 +16,6 @@ from waterlevel.data import LAYERS
 from waterlevel.reference import gptq, rtn, waterfilling, watersic
 from waterlevel.reference.bases.rotation import HadamardRotation
 from waterlevel.reference.errors import CodeOverflow
-from waterlevel.reference.limits.gaussian_limit import eigenbasis
 from waterlevel.validate.cli import json_option, study
 from waterlevel.validate.cli.main import main
 from waterlevel.validate.layers import study_tables
@@ -72,13 +71,12 @@ def layer(tmp_path: Path) -> Path:
 
 def test_numbers_are_those_of_the_library(tmp_path: Path, layer: Path):
     W, S = tensors()["weight"], tensors()["covariance"]
-    eigenvalues, eigenvectors = eigenbasis(S)
     by_hand = {
         "RTN": rtn(W, S, rate=3.0),
         "GPTQ natural": gptq(W, S, rate=3.0),
         "GPTQ actorder": gptq(W, S, rate=3.0, actorder=True),
         "GPTQ rotated": gptq(W, S, rate=3.0, rotation=HadamardRotation(8, 0)),
-        "waterfilling": waterfilling(W, S, eigenvalues, eigenvectors, rate=3.0),
+        "waterfilling": waterfilling(W, S, rate=3.0),
         "WaterSIC": watersic(W, S, rate=3.0),
     }
     (found,) = study_of(tmp_path, layer, "--rates", "3")["layers"]
