@@ -17,6 +17,7 @@ from ...reference.decoder.exponential import BITS, COEFFICIENTS, LOG2_E, LOWEST,
 from ...reference.decoder.integers import LEAST, Linear, share, units
 from ...reference.decoder.passes import Passes
 from ...reference.decoder.rotary import QUERY_BITS
+from . import blas
 from .compiler import Array, serial, task
 from .threads import share as share_work
 from .tiles import intrinsic, ir, types
@@ -225,6 +226,9 @@ class CompiledPasses(Passes):
 
     def __init__(self) -> None:
         super().__init__(np)
+
+    def product(self, a: NDArray, b: NDArray) -> NDArray:
+        return blas.product(a, b)
 
     def grid(self, x: NDArray, bits: int) -> tuple[NDArray, NDArray[np.float64]]:
         flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..models.evaluation import Estimate, Evaluation, evaluate, evaluation_windows
+from ...reference.decoder import Decoder
+from ...reference.errors import BadInput
+from ..models.comparison import METHODS, subjects
+from ..models.evaluation import evaluate, evaluation_windows
+from ..models.evaluation_report import text
 from ..models.loading import load_decoder
-from ..models.output import read_rate
-from ..models.token_files import read_tokens
-from ..support.console import UNDEFINED, number, table
+from ..models.output import read_rates
+from ..models.token_files import Tokens, read_tokens
+from ..support.backend_choice import add_backend_argument, choose_backend
+from ..support.console import fail
 from ..support.progress import Progress
 from .json_option import add_json_argument, check_json_target, give
 from .method_options import count
 from .model_quantize import (
     BUNDLED,
+    DEFAULT_SEQUENCES,
+    TOLERANCE,
     add_library_arguments,
     add_text_arguments,
     default_library,
     length_of,
     text_of,
 )
+from .study import parse_rates
 
 EXAMPLES = """\
 examples:
   waterlevel model evaluate OUT
   waterlevel model evaluate OUT OTHER --against SmolLM2-135M --text wiki.txt
+  waterlevel model evaluate --methods rtn,gptq,watersic --rates 2,3,4
 
-The original is --against; without it, the model of the package. Bits of every token are the same on
+The original is --against; without it, the model of the package. With --methods it is quantised, in
+memory and entropy coded, by each of them at each of --rates. Bits of every token are the same on
 every machine; means, errors and divergences of them to twelve digits."""
-HEADERS = ("model", "rate", "bits/byte", "±", "more", "±", "KL", "±", "same top")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,49 +59,128 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_json_argument(parser)
     add_library_arguments(parser)
+    made = parser.add_argument_group("quantised for the table")
+    made.add_argument("--methods", metavar="M,…", help=f"some of {', '.join(METHODS)}")
+    made.add_argument("--rates", metavar="R,…", help="bits per weight, such as 2,2.5,3,4")
+    made.add_argument(
+        "--calibration", type=Path, nargs="+", metavar="FILE",
+        help="text or tokens for the moments (that of the model of the package)",
+    )  # fmt: skip
+    made.add_argument(
+        "--calibration-sequences", type=count, metavar="N",
+        help=f"windows of it ({DEFAULT_SEQUENCES})",
+    )  # fmt: skip
+    add_backend_argument(made)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate and print."""
+    """Evaluate and print. Exit code 0, or 1 if a rate was not met."""
     check_json_target(arguments.json)
-    library = arguments.library or default_library()
-    original = load_decoder(arguments.directory, library)
-    files, length = text_of(arguments, "held-out.txt"), length_of(arguments)
-    tokens = read_tokens(arguments.directory, files, original.configuration.vocabulary)
-    windows = evaluation_windows(tokens, length, arguments.sequences)
-    decoders = [original, *(load_decoder(path, library) for path in arguments.models)]
+    methods, rates = wanted(arguments)
+    original = load_decoder(arguments.directory, arguments.library or default_library())
+    tokens = read(arguments, original, text_of(arguments, "held-out.txt"))
+    windows = evaluation_windows(tokens, length_of(arguments), arguments.sequences)
+    rows: list[dict[str, Any]] = []
     with Progress("evaluate") as progress:
-        measured = evaluate(decoders, windows, tokens, progress.stage)
-    names = [arguments.directory, *arguments.models]
-    rates = [None, *(read_rate(path) for path in arguments.models)]
-    found = list(zip(names, rates, measured, strict=True))
-    give(arguments.json, figures(found), text(found, windows.shape))
+
+        def decoders() -> Iterator[Decoder]:
+            """The models one after the other; each enters its row when its turn comes."""
+            rows.append({"model": arguments.directory.name, "rates": None})
+            yield original
+            for path in arguments.models:
+                rows.append({"model": path.name, "rates": read_rates(path)})
+                yield load_decoder(path, arguments.library or default_library())
+            if methods:
+                yield from made(arguments, original, methods, rates, rows, progress)
+
+        found = evaluate(decoders(), windows, tokens, arguments.batch, progress.stage)
+        base = None
+        for evaluation in found:
+            rows[-1] |= evaluation.figures(base)
+            base = base or evaluation
+    report = {
+        "windows": len(windows),
+        "length": windows.shape[1] - 1,
+        "text_sha256": tokens.sha256,
+        "tokens_per_byte": None if base is None else base.tokens_per_byte,
+        "calibration": calibration(arguments) if methods else None,
+        "models": rows,
+    }
+    give(arguments.json, report, text(report))
+    return warn_of_missed_rates(rows)
+
+
+def wanted(arguments: argparse.Namespace) -> tuple[list[str], list[float]]:
+    """The methods and rates of the table, or none. Raises BadInput for one without the other."""
+    if arguments.methods is None:
+        for name in ("rates", "calibration", "calibration_sequences", "backend"):
+            if getattr(arguments, name) is not None:
+                raise BadInput(f"--{name.replace('_', '-')} needs --methods")
+        return [], []
+    if arguments.rates is None:
+        raise BadInput("--methods needs --rates, such as 2,3,4")
+    methods = arguments.methods.split(",")
+    for i, name in enumerate(methods):
+        if name not in METHODS:
+            raise BadInput(f"--methods: {name!r} is none of {', '.join(METHODS)}")
+        if name in methods[:i]:
+            raise BadInput(f"--methods: {name} is there twice")
+    return methods, parse_rates(arguments.rates)
+
+
+def read(arguments: argparse.Namespace, decoder: Decoder, files: list[Path]) -> Tokens:
+    """What the model sees of some files."""
+    return read_tokens(arguments.directory, files, decoder.configuration.vocabulary)
+
+
+def calibration(arguments: argparse.Namespace) -> dict[str, int]:
+    """Which windows the moments are from, as of `model quantize`."""
+    sequences = arguments.calibration_sequences or DEFAULT_SEQUENCES
+    return {"sequences": sequences, "length": length_of(arguments), "seed": 0}
+
+
+def made(
+    arguments: argparse.Namespace,
+    original: Decoder,
+    methods: list[str],
+    rates: list[float],
+    rows: list[dict[str, Any]],
+    progress: Progress,
+) -> Iterator[Decoder]:
+    """The original, quantised by each method at each rate."""
+    files = arguments.calibration
+    if not files:
+        if arguments.directory != BUNDLED:
+            raise BadInput(f"{arguments.directory}: --methods needs --calibration FILE")
+        files = [BUNDLED / "calibration.txt"]
+    chosen = calibration(arguments)
+    windows = read(arguments, original, files).windows(
+        chosen["length"], chosen["sequences"], chosen["seed"]
+    )
+    backend = choose_backend(arguments.backend).backend
+    found = subjects(
+        original, windows, methods, rates, backend, batch=arguments.batch, told=progress.stage
+    )
+    for each in found:
+        rows.append(
+            {
+                "model": f"{each.method} {each.target:g}",
+                "target": each.target,
+                "rates": each.rates,
+                "weights_sha256": each.sha256,
+            }
+        )
+        yield each.decoder
+
+
+def warn_of_missed_rates(rows: list[dict[str, Any]]) -> int:
+    """Exit code 0, or 1 with a line for the first rate that was not met."""
+    for row in rows:
+        if "target" in row and abs(row["rates"]["rate"] - row["target"]) > TOLERANCE:
+            fail(
+                "waterlevel model evaluate",
+                f"{row['model']}: the rate was not met, the closest found is "
+                f"{row['rates']['rate']:.4f}",
+            )
+            return 1
     return 0
-
-
-def text(found: Sequence[tuple[Path, float | None, Evaluation]], shape: tuple[int, ...]) -> str:
-    """A row for each model; `more` is in bits a byte (or a token) above the first."""
-    rows, base = [], found[0][2]
-    scale = base.tokens_per_byte or 1.0
-    for path, rate, each in found:
-        cost = each.bits_per_byte or Estimate.of(each.bits)
-        row = [path.name, number(rate), number(cost.mean), number(cost.error)]
-        if each is not base:
-            above, kl = each.above(base), Estimate.of(each.divergence)  # pyright: ignore
-            row += [number(above.mean * scale), number(above.error * scale)]
-            row += [number(kl.mean), number(kl.error), number(each.same_top)]
-        rows.append(row + [UNDEFINED] * (len(HEADERS) - len(row)))
-    headers: list[str] = list(HEADERS)
-    if base.tokens_per_byte is None:
-        headers[2] = "bits/token"
-    below = f"{shape[0]} windows of {shape[1] - 1} tokens; KL in bits a token; ± one standard error"
-    return f"{table(rows, headers)}\n\n{below}"
-
-
-def figures(found: Sequence[tuple[Path, float | None, Evaluation]]) -> list[dict[str, Any]]:
-    """The same for JSON, with perplexities."""
-    base = found[0][2]
-    return [
-        {"model": str(path), "rate": rate, **each.figures(None if each is base else base)}
-        for path, rate, each in found
-    ]

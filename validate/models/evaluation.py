@@ -12,7 +12,7 @@ their differences, which have a standard error of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reference.decoder import Decoder
+from ...reference.decoder.decoder import TOKENS_AT_ONCE
+from ...reference.decoder.likelihood import log_likelihood
 from ...reference.errors import BadInput
 from .token_files import Tokens
 
@@ -48,12 +50,14 @@ class Evaluation:
         bits: of the tokens of each window, mean per token.
         tokens_per_byte: of the text, or None if it came as tokens.
         divergence: KL(original ‖ model) in bits, mean per token of each window; None without one.
+        divergence_99: what KL of 99 % of all tokens stays below, or None.
         same_top: share of tokens for which both have the same likeliest next token, or None.
     """
 
     bits: NDArray[np.float64]
     tokens_per_byte: float | None
     divergence: NDArray[np.float64] | None = None
+    divergence_99: float | None = None
     same_top: float | None = None
 
     @property
@@ -78,6 +82,7 @@ class Evaluation:
             **found,
             "more_bits_per_token": asdict(self.above(other)),
             "divergence": asdict(Estimate.of(self.divergence)),
+            "divergence_99": self.divergence_99,
             "same_top": self.same_top,
         }
 
@@ -100,42 +105,61 @@ def evaluation_windows(tokens: Tokens, length: int, count: int | None) -> NDArra
 
 
 def evaluate(
-    decoders: Sequence[Decoder],
+    decoders: Iterable[Decoder],
     windows: NDArray[np.int64],
     tokens: Tokens,
+    batch: int = 1,
     told: Callable[[str], None] = lambda text: None,
-) -> list[Evaluation]:
+) -> Iterator[Evaluation]:
     """Evaluate the original, which is the first, and compare the others with it.
 
-    Args:
-        decoders: all of them are in memory together. windows: of `evaluation_windows`.
+    One model and one of its blocks is in memory at a time, with the residual streams of all windows
+    after the last block: the original's stay.
 
-    Returns:
+    Args:
+        decoders: taken one after the other. windows: of `evaluation_windows`.
+        batch: windows computed together; no bit depends on it.
+
+    Yields:
         One for each decoder, in their order; the first has no divergence.
     """
-    shape = (len(decoders), len(windows))
-    bits, divergence, same = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for w, row in enumerate(windows):
-        original = None
-        for d, decoder in enumerate(decoders):
-            told(f"window {w + 1} of {len(windows)}")
-            hidden = decoder.hidden(row[None, :-1])
-            likelihoods = list(decoder.log_likelihood_of(hidden, row[None, 1:]))
-            bits[d, w] = -float(np.mean(likelihoods)) / LN_2
-            if len(decoders) == 1:
-                continue
-            found = log_softmax(decoder.passes.host(decoder.predict(hidden))[0])
-            original = found if original is None else original
-            ratio = (np.exp(original) * (original - found)).sum(-1)
-            divergence[d, w] = float(ratio.mean()) / LN_2
-            same[d, w] = (found.argmax(-1) == original.argmax(-1)).mean()
     per_byte = None if tokens.bytes is None else len(tokens.numbers) / tokens.bytes
-    return [
-        Evaluation(bits[d], per_byte, divergence[d], float(same[d].mean()))
-        if d
-        else Evaluation(bits[d], per_byte)
-        for d in range(len(decoders))
-    ]
+    original: tuple[Decoder, list[NDArray]] | None = None
+    for decoder in decoders:
+        streams = _streams(decoder, windows[:, :-1], batch, told)
+        bits = np.zeros(len(windows))
+        divergence, same = np.zeros(windows[:, 1:].shape), np.zeros(windows[:, 1:].shape, bool)
+        for w, row in enumerate(windows[:, 1:]):
+            likelihoods = []
+            for first in range(0, len(row), TOKENS_AT_ONCE):
+                part = slice(first, first + TOKENS_AT_ONCE)
+                logits = decoder.predict(streams[w][part, ...])
+                likelihoods += log_likelihood(decoder.passes, logits, row[part])
+                if original is not None:
+                    reference, kept = original
+                    p = log_softmax(reference.passes.host(reference.predict(kept[w][part, ...])))
+                    q = log_softmax(decoder.passes.host(logits))
+                    divergence[w, part] = (np.exp(p) * (p - q)).sum(-1) / LN_2
+                    same[w, part] = q.argmax(-1) == p.argmax(-1)
+            bits[w] = -float(np.mean(likelihoods)) / LN_2
+        if original is None:
+            original = decoder, streams
+            yield Evaluation(bits, per_byte)
+        else:
+            last = float(np.quantile(divergence, 0.99))
+            yield Evaluation(bits, per_byte, divergence.mean(-1), last, float(same.mean()))
+
+
+def _streams(
+    decoder: Decoder, inputs: NDArray[np.int64], batch: int, told: Callable[[str], None]
+) -> list[NDArray]:
+    """The residual stream of each window after the last block, length × width."""
+    hidden = [decoder.embed(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
+    for index in range(decoder.configuration.blocks):
+        told(f"block {index + 1} of {decoder.configuration.blocks}")
+        block = decoder.block(index)
+        hidden = [block(h) for h in hidden]
+    return [h[i, ...] for h in hidden for i in range(h.shape[0])]
 
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -116,7 +116,7 @@ def write_model(
         "contract": CONTRACT_VERSION,
         "quantiser": "ordered",
         "weights": sum(layer["rows"] * layer["columns"] for layer in layers),
-        "rates": _mean_rates(layers),
+        "rates": mean_rates(layers),
         "layers": layers,
         "files": file_digests(folder),
     }
@@ -138,8 +138,8 @@ def directory_digest(folder: Path) -> str:
     return hashlib.sha256(to_json(file_digests(folder)).encode()).hexdigest()
 
 
-def read_rate(directory: Path) -> float | None:
-    """The rate that a manifest states, in bits per weight; None where there is no manifest.
+def read_rates(directory: Path) -> dict[str, float | None] | None:
+    """The rates that a manifest states, in bits per weight; None where there is no manifest.
 
     Raises BadInput for one that is damaged.
     """
@@ -147,10 +147,12 @@ def read_rate(directory: Path) -> float | None:
     if not path.is_file():
         return None
     rates = read_json(path).get("rates")
-    rate = rates.get("rate") if isinstance(rates, dict) else None
-    if not isinstance(rate, int | float):
+    if not isinstance(rates, dict) or not isinstance(rates.get("rate"), int | float):
         raise BadInput(f"{path}: rates has no rate")
-    return float(rate)
+    for name, value in rates.items():
+        if not isinstance(value, int | float | None):
+            raise BadInput(f"{path}: {name} of rates is no number")
+    return rates
 
 
 def _shard(folder: Path, number: int, of: int, tensors: Mapping[str, NDArray]) -> dict[str, str]:
@@ -193,7 +195,7 @@ def _layer_entry(layer: QuantizedLayer) -> dict[str, Any]:
     }
 
 
-def _mean_rates(layers: list[dict[str, Any]]) -> dict[str, float | None]:
+def mean_rates(layers: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Rates of the model: of the layers, weighted by their numbers of weights."""
     found, weights = {}, sum(layer["rows"] * layer["columns"] for layer in layers)
     for name in layers[0]["rates"]:
