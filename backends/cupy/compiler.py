@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from ...reference.errors import WaterlevelError
+from ..compiled_code import CACHE_VARIABLE, cache_folder
 
 KERNELS = Path(__file__).parent / "kernels"
 EXACT = ("--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
-CACHE_VARIABLE = "WATERLEVEL_CACHE_DIR"
 
 
 def cubin(nvrtc: Any, source: str, dtype: np.dtype, architecture: str) -> Path:
@@ -39,7 +39,8 @@ def cubin(nvrtc: Any, source: str, dtype: np.dtype, architecture: str) -> Path:
     for path in (*sorted(KERNELS.glob("*.cuh")), KERNELS / f"{source}.cu"):
         digest.update(path.read_bytes())
     target = (
-        cache_folder() / f"{source}-{dtype.name}-{architecture}-{digest.hexdigest()[:32]}.cubin"
+        cache_folder("cupy")
+        / f"{source}-{dtype.name}-{architecture}-{digest.hexdigest()[:32]}.cubin"
     )
     if not target.exists():
         _write_whole(target, compile_kernels(nvrtc, source, options, nvrtc.getCUBIN))
@@ -73,13 +74,6 @@ def compile_kernels(
         ) from error
     finally:
         nvrtc.destroyProgram(program)
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: $WATERLEVEL_CACHE_DIR, else the user's cache."""
-    if own := os.environ.get(CACHE_VARIABLE):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "waterlevel"
 
 
 def _write_whole(target: Path, content: bytes) -> None:

@@ -20,10 +20,10 @@ from ...reference.operations.numpy_operations import NumpyOperations
 
 
 class NumbaOperations(NumpyOperations):
-    """`operations.Operations`, compiled. Each operation is compiled at its first call, and cached.
+    """`operations.Operations`, compiled. Each operation is compiled at its first call, and kept.
 
     Raises:
-        WaterlevelError: Numba is missing, or finds no place for its cache.
+        WaterlevelError: Numba is missing, or too old.
     """
 
     name = "numba"
@@ -34,11 +34,6 @@ class NumbaOperations(NumpyOperations):
         except ImportError as error:
             raise WaterlevelError(
                 f"backend numba needs the package numba ({error}): pip install 'waterlevel[numba]'"
-            ) from error
-        except RuntimeError as error:
-            raise WaterlevelError(
-                f"backend numba cannot keep compiled code ({error}); "
-                "set NUMBA_CACHE_DIR to a folder that can be written"
             ) from error
         self._products = products
         self._triangular = triangular

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
+from typing import Any
 
 from ...backends import available
+from ...backends.compiled_code import BACKENDS, kept
+from ...reference.errors import WaterlevelError
 from ..support.backend_choice import choose_backend
 from ..support.console import one_line, table
 from .json_option import add_json_argument, check_json_target, give
@@ -28,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
             "usable": entry.reason is None,
             "reason": entry.reason,
             "default": entry.name == default,
+            "compiled_code": _compiled_code(entry.name),
         }
         for entry in found
     ]
@@ -39,5 +44,30 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for entry in found
     ]
-    give(arguments.json, entries, table(rows, ("backend", "usable", "")))
+    text = table(rows, ("backend", "usable", ""))
+    give(arguments.json, entries, "\n\n".join((text, _where_compiled_code_is())))
     return 0
+
+
+def _compiled_code(backend: str) -> dict[str, Any] | None:
+    """What this backend keeps on disk; None if it keeps nothing, or has no place."""
+    if backend not in BACKENDS:
+        return None
+    with suppress(WaterlevelError):
+        found = kept(backend)
+        return {"folder": str(found.folder), "files": found.files, "bytes": found.size}
+    return None
+
+
+def _where_compiled_code_is() -> str:
+    """One line for each backend that compiles."""
+    lines = []
+    for backend in BACKENDS:
+        try:
+            found = kept(backend)
+        except WaterlevelError as error:
+            lines.append(f"compiled code of {backend}: {error}")
+        else:
+            size = f"{found.files} files, {found.size / 1e6:.1f} MB" if found.files else "nothing"
+            lines.append(f"compiled code of {backend}: {size} in {found.folder}")
+    return "\n".join((*lines, "(it may be deleted; what is missing is compiled again)"))

@@ -99,7 +99,7 @@ def child(backend: str, shapes: Sequence[tuple[int, int]]) -> dict[str, Any]:
     if backend == "numba":
         numba: Any = importlib.import_module("numba")
         target: Any = importlib.import_module("numba.core.registry").cpu_target.target_context
-        tiles: Any = importlib.import_module("..backends.numba_tiles", __package__)
+        tiles: Any = importlib.import_module("...backends.numba_cpu.tiles", __package__)
         found["threads"] = numba.get_num_threads()
         found["layer"] = numba.threading_layer()
         found["processor"] = target.codegen().magic_tuple()[1]

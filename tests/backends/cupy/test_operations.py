@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from waterlevel import backends
+from waterlevel.backends.compiled_code import CACHE_VARIABLE
 from waterlevel.backends.cuda.device import COOPERATIVE, DeviceArray
 from waterlevel.backends.cuda.operations import CudaOperations
 from waterlevel.backends.cupy import compiler as cuda_compiler, device as cupy_device
@@ -302,7 +303,7 @@ def cupy(cuda, monkeypatch, tmp_path):
     fake = FakeCupy(CpuDevice(cuda[1].libraries))
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setitem(sys.modules, "cupy.cuda", fake.cuda)
-    monkeypatch.setenv(cuda_compiler.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return fake
 
 
@@ -387,8 +388,8 @@ def test_a_refusal_of_the_compiler(cupy):
 
 def test_a_cache_that_cannot_be_written(cupy, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(cuda_compiler.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
-    assert cuda_compiler.CACHE_VARIABLE in refusal()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    assert CACHE_VARIABLE in refusal()
 
 
 def test_a_full_disk_leaves_nothing_half_written(cupy, monkeypatch, tmp_path):

@@ -377,41 +377,6 @@ def test_a_fused_multiply_add_is_noticed(machine_code):
     assert machine_code["planted"]["fused"]
 
 
-# Compiled code on disk ---------------------------------------------------------------------------
-
-SUM_OF_TWO = """
-import json, numpy, sys
-from waterlevel.backends.numba_cpu import sums
-found = sums.column_inner(numpy.array([[1.0], [2.0]]), numpy.ones((2, 1)))
-stats = sums.inner.stats
-json.dump([found[0], len(stats.cache_hits), len(stats.cache_misses)], sys.stdout)
-"""
-
-
-def test_machine_code_is_as_new_as_all_of_the_source(tmp_path):
-    """What a kernel imports may change alone, as in an update of the package."""
-    for part, module in {"reference": reference, "backends": backends}.items():
-        shutil.copytree(Path(module.__file__).parent, tmp_path / "waterlevel" / part)
-
-    def run() -> list:
-        ran = subprocess.run(
-            [sys.executable, "-c", SUM_OF_TWO],
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
-        assert ran.returncode == 0, ran.stderr
-        return json.loads(ran.stdout)
-
-    assert run() == [3.0, 0, 1]
-    assert run() == [3.0, 1, 0]
-    trees = tmp_path / "waterlevel" / "backends" / "numba_cpu" / "trees.py"
-    source = trees.read_text()
-    assert source.count("buffer[i] += buffer[") == 1
-    trees.write_text(source.replace("buffer[i] += buffer[", "buffer[i] -= buffer["))
-    assert run() == [-1.0, 0, 1]
-
-
 # Availability ------------------------------------------------------------------------------------
 
 
