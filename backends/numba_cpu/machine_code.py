@@ -33,7 +33,7 @@ _target: Any = import_module("numba.core.registry").cpu_target.target_context
 
 
 def _stamp() -> str:
-    """The contract, the versions of all that compiles, the processor, and a digest of the source."""
+    """The contract, the versions of what compiles, the processor, a digest of all source."""
     made_of = (
         CONTRACT_VERSION, _own_version(), _numba.__version__, _llvmlite.__version__, np.__version__,
         sys.version, _target.codegen().magic_tuple(),

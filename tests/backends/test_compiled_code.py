@@ -188,7 +188,7 @@ def test_numba_that_is_too_old_is_one_line():
     program = (
         "import numba\n"
         "numba.__version__ = '0.61.2'\n"
-        "numba.version_info = type(numba.version_info)(0, 61, 2, (0, 61), (0, 61, 2), '', (), None)\n"
+        "numba.version_info = numba.version_info._replace(short=(0, 61))\n"
         "from waterlevel.backends import get\n"
         "from waterlevel.reference.errors import WaterlevelError\n"
         "try:\n    get('numba')\n"

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from waterlevel import backends, reference
 from waterlevel.backends.numba_cpu.operations import NumbaOperations
 from waterlevel.reference import watersic
 from waterlevel.reference.bases import hadamard

@@ -175,6 +175,21 @@ def test_a_closed_standard_error_takes_nothing_into_the_results(
     assert capsys.readouterr().out == ""
 
 
+def test_backends_says_where_compiled_code_is(command: Command, monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("WATERLEVEL_CACHE_DIR", str(tmp_path))
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "code").write_bytes(bytes(1_500_000))
+    said = command("backends").out
+    assert f"compiled code of numba: 1 files, 1.5 MB in {tmp_path / 'numba'}\n" in said
+    assert f"compiled code of cupy: nothing in {tmp_path / 'cupy'}\n" in said
+    entries = {entry["name"]: entry for entry in json.loads(command("backends", "--json", "-").out)}
+    assert entries["numba"]["compiled_code"] == {
+        "folder": str(tmp_path / "numba"), "files": 1, "bytes": 1_500_000,
+    }  # fmt: skip
+    assert entries["numpy"]["compiled_code"] is None
+
+
 def test_json_is_a_file_beside_the_text_or_standard_output(command: Command, tmp_path: Path):
     text = command("backends")
     beside = command("backends", "--json", tmp_path / "found.json")
