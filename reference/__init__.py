@@ -46,22 +46,45 @@ The arithmetic that makes all of it the same on every machine:
 16. `operations`, `operations.numpy_operations`
     what a backend must do, and the oracle that does it
 17. `operations.layer`, `operations.named`, `bases.named`, `methods.preparation`,
-    `methods.results`, `checks`, `errors`
+    `methods.results`, `checks`, `errors`, `contract`
 
 **Who knows whom.** A folder imports only folders that stand below it in this list: `decoder`,
 `order_free`, `theory`, `methods`, `calibration`, `limits`, `bases`, `operations`, `grids`,
 `coding`, `arithmetic`.
 """
 
-from .errors import BadInput, CodeOverflow, NotPositiveDefinite, RateNotMet, WaterlevelError
-from .methods.gptq import gptq
-from .methods.results import GridScales, LatticeScales, Quantized
-from .methods.rtn import rtn
-from .methods.waterfilling_quantizer import waterfilling
-from .methods.watersic import watersic
-from .operations import Operations
-from .operations.numpy_operations import NUMPY
+from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import BadInput, CodeOverflow, NotPositiveDefinite, RateNotMet, WaterlevelError
+    from .methods.gptq import gptq
+    from .methods.results import GridScales, LatticeScales, Quantized
+    from .methods.rtn import rtn
+    from .methods.waterfilling_quantizer import waterfilling
+    from .methods.watersic import watersic
+    from .operations import Operations
+    from .operations.numpy_operations import NUMPY
+
+# Imported when it is asked for: an error's name should not cost SciPy.
+PLACES = {
+    "NUMPY": ".operations.numpy_operations",
+    "BadInput": ".errors",
+    "CodeOverflow": ".errors",
+    "GridScales": ".methods.results",
+    "LatticeScales": ".methods.results",
+    "NotPositiveDefinite": ".errors",
+    "Operations": ".operations",
+    "Quantized": ".methods.results",
+    "RateNotMet": ".errors",
+    "WaterlevelError": ".errors",
+    "gptq": ".methods.gptq",
+    "rtn": ".methods.rtn",
+    "waterfilling": ".methods.waterfilling_quantizer",
+    "watersic": ".methods.watersic",
+}
 __all__ = [
     "NUMPY",
     "BadInput",
@@ -78,3 +101,9 @@ __all__ = [
     "waterfilling",
     "watersic",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in PLACES:
+        return getattr(import_module(PLACES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

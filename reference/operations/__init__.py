@@ -35,11 +35,6 @@ from ..grids.codebooks import Codebook
 
 Matrix = Any
 
-# Names the bits that this page and the algorithms on it promise. It changes whenever the same input
-# is to give another code, scale or value, and never for anything else: results, reports and stored
-# expectations with the same number can be compared bit by bit.
-CONTRACT_VERSION = "2"
-
 
 @runtime_checkable
 class Operations(Protocol):

@@ -31,6 +31,7 @@ PACKAGES = (waterlevel.reference, waterlevel.backends, waterlevel.validate, wate
 WITHOUT_EXAMPLE = {
     "waterlevel.reference": "empty",
     "waterlevel.reference.decoder": "reading order",
+    "waterlevel.reference.contract": "one number",
     "waterlevel.reference.errors": "names only",
     **dict.fromkeys(
         (

@@ -13,8 +13,6 @@ from ..support.backend_choice import choose_backend
 from ..support.console import one_line, table
 from .json_option import add_json_argument, check_json_target, give
 
-SUMMARY = "what can compute here, what cannot, and why"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""

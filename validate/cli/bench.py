@@ -42,8 +42,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ...backends.cuda.meter import meter_of
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import BadInput, WaterlevelError
-from ...reference.operations import CONTRACT_VERSION
 from ..benchmark.rows import ROWS
 from ..support.backend_choice import add_backend_argument, choose_backend
 from ..support.console import number, one_line, table
@@ -51,7 +51,6 @@ from ..support.environment import device_line, environment, environment_line
 from .json_option import add_json_argument, check_json_target, give
 from .study import at_least_one
 
-SUMMARY = "time, memory and share of the machine's peak, beside NumPy and BLAS"
 SIZES = "1024,2048,4096"
 QUICK_SIZES = "256,512"
 DTYPES = ("float64", "float32")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ...data import LAYERS
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import BadInput, WaterlevelError
-from ...reference.operations import CONTRACT_VERSION
 from .. import plots
 from ..claims import report
 from ..claims.experiments import find_all
@@ -27,7 +27,6 @@ from .json_option import STANDARD_OUTPUT, add_json_argument, check_json_target, 
 from .study import WIDE, at_least_one, cores
 
 ON_CPU = ("numpy", "numba")
-SUMMARY = "the claims of theory, each with its measured number and a verdict"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

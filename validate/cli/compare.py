@@ -18,7 +18,6 @@ from ..support.console import table
 from ..support.progress import Progress
 from .json_option import add_json_argument, check_json_target, give
 
-SUMMARY = "compare two files bit by bit and say what differs, and why"
 EXAMPLES = """\
 examples:
   waterlevel compare a.safetensors b.safetensors

@@ -43,7 +43,6 @@ from ..support.console import one_line
 from ..support.whole_files import write_whole
 
 ELEMENTS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
-SUMMARY = "write golden cases as plain files, for programs in any language"
 INPUTS, OUTPUTS, DESCRIPTION, ERROR = (
     "inputs.safetensors", "outputs.safetensors", "case.json", "error.json",
 )  # fmt: skip

@@ -13,7 +13,6 @@ from ..golden.check import Checked, check_cases
 from ..support.backend_choice import add_backend_argument, choose_backend
 from ..support.progress import Progress
 
-SUMMARY = "golden cases: compute them again and compare, or write them"
 DEFAULT_SIZES = SIZES[:2]
 FINE, DIFFERENT = 0, 1
 

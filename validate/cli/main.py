@@ -7,41 +7,31 @@ nobody reads the output any more.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import WaterlevelError
-from ...reference.operations import CONTRACT_VERSION
-from ..support.console import BadUsage, Parser, describe, fail, settle_output
-from ..support.workers import said_by_reports
-from . import (
-    backends as list_backends,
-    bench as benchmark,
-    claims as claims,
-    compare,
-    export,
-    golden as golden,
-    model,
-    quantize,
-    study,
-    validate,
-)
+from ..support.console import BadUsage, Parser, describe, fail, said_by_reports, settle_output
+from .commands import add_commands, run
 
 PROGRAM = "waterlevel"
 COMMANDS = {
-    "validate": validate,
-    "quantize": quantize,
-    "study": study,
-    "model": model,
-    "claims": claims,
-    "compare": compare,
-    "export": export,
-    "golden": golden,
-    "backends": list_backends,
-    "bench": benchmark,
+    "validate": ("validate", "probes and golden cases on every backend: what differs, and why"),
+    "quantize": ("quantize", "quantise one layer and say what it costs"),
+    "study": (
+        "study",
+        "every method on real layers: rates, distortion, limit and gap in one table",
+    ),
+    "model": ("model", "whole models: quantise, evaluate, audit a checkpoint"),
+    "claims": ("claims", "the claims of theory, each with its measured number and a verdict"),
+    "compare": ("compare", "compare two files bit by bit and say what differs, and why"),
+    "export": ("export", "write golden cases as plain files, for programs in any language"),
+    "golden": ("golden", "golden cases: compute them again and compare, or write them"),
+    "backends": ("backends", "what can compute here, what cannot, and why"),
+    "bench": ("bench", "time, memory and share of the machine's peak, beside NumPy and BLAS"),
 }
 
 FINE, BAD_INPUT, MISTAKE, INTERRUPTED, UNREAD = 0, 2, 70, 130, 141
@@ -55,7 +45,7 @@ examples:
 `waterlevel COMMAND --help` tells the rest."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """All commands and their options."""
     top = Parser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
     top.add_argument(
@@ -63,10 +53,7 @@ def parser() -> argparse.ArgumentParser:
         action="version",
         version=f"{PROGRAM} {version('waterlevel')} (arithmetic contract {CONTRACT_VERSION})",
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        summary = module.SUMMARY
-        module.add_arguments(commands.add_parser(name, help=summary, description=f"{summary}."))
+    add_commands(top, COMMANDS, "command")
     return top
 
 
@@ -91,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BadUsage(
                 program, f"unknown arguments: {' '.join(unknown)} (see {program} --help)"
             )
-        code = COMMANDS[arguments.command].run(arguments)
+        code = run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code

@@ -20,7 +20,6 @@ from ..support.progress import Progress
 from .json_option import add_json_argument, check_json_target, give
 from .method_options import add_method_arguments, check_options, library_options
 
-SUMMARY = "quantise one layer and say what it costs"
 EXAMPLES = """\
 examples:
   waterlevel quantize layer.safetensors --method watersic --rate 3 -o out.safetensors

@@ -36,10 +36,11 @@ from ...reference import Quantized, gptq, rtn, waterfilling, watersic
 from ...reference.bases.haar import haar
 from ...reference.bases.hadamard import base_order
 from ...reference.bases.rotation import HadamardRotation, Rotation
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import BadInput, WaterlevelError
 from ...reference.limits.gaussian_limit import eigenbasis
 from ...reference.methods.rate_search import TOLERANCE
-from ...reference.operations import CONTRACT_VERSION, Operations
+from ...reference.operations import Operations
 from ...reference.operations.layer import Layer, prepare
 from ..layers import study_tables as tables
 from ..layers.layer_files import LayerFile, covariance_of, read_layer
@@ -49,7 +50,6 @@ from ..support.console import describe, fail, one_line
 from ..support.workers import map_in_processes
 from .json_option import STANDARD_OUTPUT, add_json_argument, check_json_target, give
 
-SUMMARY = "every method on real layers: rates, distortion, limit and gap in one table"
 RATES = "2,3,4"
 WIDE = 1024  # a bundled layer with more inputs takes as long as all the others together
 MOST_WORKERS = 8

@@ -36,7 +36,6 @@ from .export import outputs_subject
 from .json_option import add_json_argument, check_json_target, give
 
 AGAINST = "numba"
-SUMMARY = "probes and golden cases on every backend: what differs, and why"
 EXAMPLES = """\
 examples:
   waterlevel validate

@@ -21,8 +21,9 @@ from typing import Any
 
 from ...backends import get
 from ...backends.cuda.meter import meter_of
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import WaterlevelError
-from ...reference.operations import CONTRACT_VERSION, Operations
+from ...reference.operations import Operations
 from ..golden.case import sha256
 from ..layers.layer_files import to_json
 from ..support.environment import environment

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import get
-from ...reference.operations import CONTRACT_VERSION, Operations
+from ...reference.contract import CONTRACT_VERSION
+from ...reference.operations import Operations
 from ..golden.case import sha256
 from ..layers.layer_files import to_json
 from ..support.environment import environment

@@ -26,7 +26,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ...backends import Availability
-from ...reference.operations import CONTRACT_VERSION
+from ...reference.contract import CONTRACT_VERSION
 from ..support.console import one_line, table
 from ..support.environment import device_line, environment_line
 from .runner import FAILED, PASSED, SKIPPED, Result, SubjectReport

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ...backends import get
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import BadInput, WaterlevelError
-from ...reference.operations import CONTRACT_VERSION, Operations
+from ...reference.operations import Operations
 from ..diagnosis import deviations
 from ..golden.case import (
     GOLDEN,

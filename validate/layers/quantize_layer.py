@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from ...reference import Quantized, gptq, rtn, waterfilling, watersic
 from ...reference.bases.haar import haar
 from ...reference.bases.rotation import HadamardRotation, MatrixRotation, Rotation, given_rotation
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import BadInput
 from ...reference.limits.gaussian_limit import covariance_eigenvalues, eigenbasis
-from ...reference.operations import CONTRACT_VERSION, Operations
+from ...reference.operations import Operations
 from ...reference.operations.layer import prepare
 from ..support.progress import Progress
 from . import bitstream, remarks

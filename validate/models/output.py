@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.decoder import Decoder
 from ...reference.errors import BadInput
-from ...reference.operations import CONTRACT_VERSION
 from ..layers.layer_files import sha256, to_json
 from ..support.whole_files import replacing, write_whole
 from .directory import CONFIGURATION, INDEX, read_json

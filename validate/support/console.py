@@ -6,14 +6,13 @@ import argparse
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from math import isfinite
 from typing import Any, NoReturn
 
-from tabulate import tabulate
-
-from ...reference.errors import WaterlevelError
+from ...reference.errors import RateNotMet, WaterlevelError
 
 UNDEFINED = "—"
 # What published packages call options of this one.
@@ -135,6 +134,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def table(rows: Iterable[Sequence[str]], headers: Sequence[str] = ()) -> str:
     """Aligned columns of text as it stands."""
+    from tabulate import tabulate  # not needed for a help or an error
+
     return tabulate(list(rows), headers, tablefmt="plain", disable_numparse=True)
 
 
@@ -154,3 +155,8 @@ def settle_output() -> bool:
         os.close(nowhere)
         return True
     return False
+
+
+def said_by_reports() -> None:
+    """From here on no warning of what every report of the commands says in its own place."""
+    warnings.simplefilter("ignore", RateNotMet)

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +20,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ...reference.errors import RateNotMet
+from .console import said_by_reports
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -99,11 +98,6 @@ def _begin() -> None:
     said_by_reports()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def said_by_reports() -> None:
-    """From here on no warning of what every report of the commands says in its own place."""
-    warnings.simplefilter("ignore", RateNotMet)
 
 
 def _end_with_parent() -> None:

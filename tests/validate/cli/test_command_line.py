@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from typing import Any
 import pytest
 
 from waterlevel.backends import Availability, Unusable
-from waterlevel.reference.operations import CONTRACT_VERSION
+from waterlevel.reference.contract import CONTRACT_VERSION
 from waterlevel.reference.operations.numpy_operations import NUMPY
-from waterlevel.validate.cli import backends as list_backends, main as command_line, quantize
+from waterlevel.validate.cli import backends as list_backends, main as command_line, model, quantize
 from waterlevel.validate.support import backend_choice
 from waterlevel.validate.support.backend_choice import Choice
 from waterlevel.validate.support.console import describe, fail, number, one_line
@@ -456,6 +457,34 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(layer: Path, tmp_path: Path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_an_interrupt_while_a_command_is_still_imported_is_quiet(tmp_path: Path):
+    program = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'scipy':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from waterlevel.validate.cli.main import main\n"
+        "sys.exit(main(['quantize', '--help']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_help_and_version_import_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from waterlevel.validate.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+        "heavy = {'numpy', 'scipy', 'numba', 'tabulate', 'tqdm', 'safetensors'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    for option in ("--help", "--version"):
+        done = subprocess.run([sys.executable, "-c", program, option], capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_progress_is_for_terminals(layer: Path, tmp_path: Path):
     pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
     ours, theirs = pty.openpty()
@@ -507,7 +536,8 @@ def test_a_mistake_of_ours_shows_where_it_is_on_request(tmp_path: Path, layer: P
 
 
 def test_the_table_of_commands_is_complete():
-    for module in command_line.COMMANDS.values():
-        assert callable(module.run)
-        assert callable(module.add_arguments)
-        assert module.SUMMARY
+    for module, summary in (*command_line.COMMANDS.values(), *model.ACTIONS.values()):
+        command = import_module(f"waterlevel.validate.cli.{module}")
+        assert callable(command.add_arguments)
+        assert command is model or callable(command.run)
+        assert summary

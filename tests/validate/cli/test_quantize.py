@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from waterlevel.reference import Quantized, gptq, rtn, waterfilling, watersic
 from waterlevel.reference.bases.haar import haar
 from waterlevel.reference.bases.rotation import HadamardRotation, given_rotation
+from waterlevel.reference.contract import CONTRACT_VERSION
 from waterlevel.reference.limits.gaussian_limit import eigenbasis
-from waterlevel.reference.operations import CONTRACT_VERSION
 from waterlevel.validate.layers import bitstream
 from waterlevel.validate.layers.layer_files import sha256
 

@@ -12,7 +12,7 @@ import pytest
 
 from waterlevel.backends import get
 from waterlevel.data import DIRECTORY
-from waterlevel.reference.operations import CONTRACT_VERSION
+from waterlevel.reference.contract import CONTRACT_VERSION
 from waterlevel.reference.operations.numpy_operations import NUMPY, NumpyOperations
 from waterlevel.validate.conformance import large_digests
 from waterlevel.validate.conformance.large_digests import ORACLE_COLUMNS, digests, summarize

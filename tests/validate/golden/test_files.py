@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from waterlevel.data import GOLDEN
 from waterlevel.reference import BadInput, gptq, rtn, waterfilling, watersic
-from waterlevel.reference.operations import CONTRACT_VERSION, Operations
+from waterlevel.reference.contract import CONTRACT_VERSION
+from waterlevel.reference.operations import Operations
 from waterlevel.validate.golden.case import load_index
 from waterlevel.validate.golden.execute import FUNCTIONS, METHODS, OPERATIONS
 
