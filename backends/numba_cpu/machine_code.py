@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from ...reference.arithmetic import sums
+from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import WaterlevelError
-from ...reference.operations import CONTRACT_VERSION
 from ..compiled_code import cache_folder
 
 _numba: Any = import_module("numba")
