@@ -189,7 +189,11 @@ def test_backends_says_where_compiled_code_is(command: Command, monkeypatch, tmp
     assert entries["numpy"]["compiled_code"] is None
 
 
-def test_json_is_a_file_beside_the_text_or_standard_output(command: Command, tmp_path: Path):
+def test_json_is_a_file_beside_the_text_or_standard_output(
+    command: Command, monkeypatch, tmp_path: Path
+):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("WATERLEVEL_CACHE_DIR", str(tmp_path / "cache"))  # where nobody compiles
     text = command("backends")
     beside = command("backends", "--json", tmp_path / "found.json")
     instead = command("backends", "--json", "-")
