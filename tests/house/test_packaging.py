@@ -17,7 +17,8 @@ import waterlevel.reference
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES = ("reference", "backends", "validate", "data")
-TOP_LEVEL = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "tests", *PACKAGES}
+FILES = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "CITATION.cff"}
+TOP_LEVEL = {*FILES, "tests", *PACKAGES}
 LARGEST_FILE = 6 * 2**20  # bytes; a layer file of 1536 inputs is a little under 5 MB
 
 # What belongs to a machine and not to the project: a home, the folder of this very checkout, a

@@ -1,4 +1,4 @@
-"""The committed report of `waterlevel bench`: complete, and what the README says of it."""
+"""The committed report of `waterlevel bench`: complete, and what the PAGE says of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from waterlevel.validate.benchmark.rows import ROWS
 from waterlevel.validate.cli.bench import DTYPES, REPETITIONS, SIZES, parse_sizes, shapes
 from waterlevel.validate.support.console import number
 
-README = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "data/reports/BENCHMARK.md").read_text("utf-8")
 REPORT = json.loads((DIRECTORY / "reports" / "benchmark.json").read_text("utf-8"))
 MEASURED = {(row["row"], row["dtype"], row["rows"], row["columns"]): row for row in REPORT["rows"]}
 
@@ -36,9 +36,9 @@ def test_the_report_is_complete():
     assert len(REPORT["growth"]) == len(ROWS) * len(DTYPES)
 
 
-def test_the_readme_says_what_the_report_says():
+def test_the_page_says_what_the_report_says():
     lines = re.findall(
-        r"^\| ([^|\n]+) \| (float\d\d) \| (\d+) \| (.*) \|$", README, flags=re.MULTILINE
+        r"^\| ([^|\n]+) \| (float\d\d) \| (\d+) \| (.*) \|$", PAGE, flags=re.MULTILINE
     )
     assert len(lines) == 20
     assert {name for name, _, _, _ in lines} == set(ROWS)
@@ -54,8 +54,8 @@ def test_the_readme_says_what_the_report_says():
         ], (name, dtype, size)
     single, double = (MEASURED["WaterSIC core", dtype, 4096, 4096] for dtype in DTYPES[::-1])
     share = number(single["seconds"] / double["seconds"], 2)
-    assert f"The WaterSIC core on 4096 columns takes {share} of the time in\nfloat32" in README
-    assert "two cores of an AMD EPYC, backend `numba`, medians of 5 (" in README
+    assert f"The WaterSIC core on 4096 columns takes {share} of the time in\nfloat32" in PAGE
+    assert "two cores of an AMD EPYC, backend `numba`, medians of 5 (" in PAGE
     assert REPORT["environment"]["processor"] == "AMD EPYC"
     assert (REPORT["backend"], REPORT["threads"], REPORT["repetitions"]) == ("numba", 2, 5)
 

@@ -27,7 +27,7 @@ from waterlevel.validate.claims.plan import full_plan
 from .test_claims import NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "data/reports/CLAIMS.md").read_text("utf-8")
 REPORT: dict[str, Any] = json.loads((DIRECTORY / "reports" / "claims-full.json").read_text("utf-8"))
 FINDINGS = {finding["name"]: finding for finding in REPORT["findings"]}
 
@@ -117,6 +117,6 @@ def test_what_the_text_of_the_recursion_says_of_it():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_readme_tells_what_was_found(name: str):
-    told = re.findall(rf"^\| {name} \| (.*) \| (.*) \|$", README, re.MULTILINE)
+def test_the_page_tells_what_was_found(name: str):
+    told = re.findall(rf"^\| {name} \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
     assert told == [(FINDINGS[name]["verdict"], FINDINGS[name]["result"].replace("|", "\\|"))]

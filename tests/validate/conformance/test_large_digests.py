@@ -19,7 +19,7 @@ from waterlevel.validate.conformance.large_digests import ORACLE_COLUMNS, digest
 from waterlevel.validate.conformance.random_layers import SAME_BITS
 
 ROOT = Path(__file__).resolve().parents[3]
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "reference/EXACTNESS.md").read_text("utf-8")
 SMALL = [(10, 12)]
 REPORT = DIRECTORY / "reports" / "large-digests.json"
 
@@ -67,7 +67,7 @@ def test_the_committed_report():
         left_out = len(wide) if name == "oracle" else 0
         assert way["cases"] == len(report["cases"]) - left_out
     assert 0 < len(wide) < len(report["cases"])
-    assert f"{len(report['cases'])} outputs of layers" in README
+    assert f"{len(report['cases'])} outputs of layers" in PAGE
     assert {ways[name]["vector_bytes"] for name in large_digests.FEATURES} == {16, 32, 64}
     for layer in ("workqueue", "omp", "tbb"):
         assert ways[f"2 threads, {layer}"]["layer"] == layer
