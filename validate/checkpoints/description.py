@@ -133,8 +133,8 @@ def from_result(name: str, result: Quantized) -> QuantizedWeight:
         codes = np.where(codes < 0, (1 << (bits - 1)) - codes, codes)
     exact = scale == scales.scale
     if not exact.all():
-        value = scales.scale[~exact].flat[0]
-        raise BadInput(f"{name}: scale {value!r} is not a float32; give --scale-dtype float16")
+        value = float(scales.scale[~exact].flat[0])
+        raise BadInput(f"{name}: scale {value!r} is not a float32; quantise with --dtype float32")
     return QuantizedWeight(
         name,
         result.parameters["format"],

@@ -10,9 +10,9 @@ from typing import Any
 from ...data import MODELS
 from ...reference.errors import BadInput
 from ..layers.quantize_layer import METHODS
-from ..models.directory import read_length
+from ..models.directory import is_quantized, read_length
 from ..models.loading import load_decoder
-from ..models.output import directory_digest, unfinished, write_model
+from ..models.output import DEQUANTIZED, STORES, directory_digest, unfinished, write_model
 from ..models.pipeline import Plan, quantize_model
 from ..models.token_files import read_tokens
 from ..support.backend_choice import add_backend_argument, choose_backend
@@ -24,13 +24,13 @@ EXAMPLES = """\
 examples:
   waterlevel model quantize -o OUT
   waterlevel model quantize SmolLM2-135M -o OUT --text wiki.txt --method gptq --bits 4 \\
-      --group-size 64
+      --group-size 64 --dtype float32 --store pack-quantized
   waterlevel model quantize Qwen3-0.6B -o OUT --text wiki.txt --rate 3 --drift --residual
 
 The first quantises the model that comes with the package, by WaterSIC at 3 bits, on its own text.
-The output is a directory that transformers loads, with weights in float32, and
-waterlevel-manifest.json. Model, text and options decide every bit of it: not the library, the
-threads, the batch or the backend. Exit code 1 says that the model's rate was not met."""
+The output is a directory that transformers loads, and waterlevel-manifest.json. Model, text and
+options decide every bit of it: not the library, the threads, the batch or the backend. Exit code 1
+says that the model's rate was not met."""
 
 BUNDLED = MODELS / "pydoc-2m"
 METHODS_OF_MODELS = tuple(name for name in METHODS if name != "waterfilling")
@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--residual", action="store_true", help="with --drift: make up for the residual stream"
     )
     add_method_arguments(parser, ("hadamard",))
+    parser.add_argument(
+        "--store", choices=STORES, default=DEQUANTIZED,
+        help="how the weights are written: in float32, or, for finite grids with --dtype float32, "
+        "in a published format (float32)",
+    )  # fmt: skip
     run = parser.add_argument_group("run")
     add_library_arguments(run)
     add_backend_argument(run)
@@ -127,9 +132,13 @@ def run(arguments: argparse.Namespace) -> int:
     searched = None if given.get("open_loop") else options.pop("rate", None)
     seed = None if "rotate" not in given else given.get("seed", 0)
     plan = Plan(method, options, searched, seed, arguments.drift, arguments.residual)
+    if arguments.store != DEQUANTIZED and not {"bits", "format"} & {*given}:
+        raise BadInput(f"--store {arguments.store} is for finite grids: give --bits or --format")
     started = time.monotonic()
     with Progress(f"{method}") as progress, unfinished(arguments.output) as folder:
         decoder = load_decoder(arguments.directory, arguments.library or default_library())
+        if is_quantized(arguments.directory):
+            raise BadInput(f"{arguments.directory}: the model is quantised already")
         files, length = text_of(arguments, "calibration.txt"), length_of(arguments)
         tokens = read_tokens(arguments.directory, files, decoder.configuration.vocabulary)
         sequences = tokens.windows(length, arguments.sequences, arguments.text_seed)
@@ -140,6 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
         description = {
             "method": method,
             "options": {**given, "drift": plan.drift, "residual": plan.residual},
+            "store": arguments.store,
             "calibration": {
                 "tokens_sha256": tokens.sha256,
                 "sequences": arguments.sequences,
@@ -147,7 +157,9 @@ def run(arguments: argparse.Namespace) -> int:
                 "seed": arguments.text_seed,
             },
         }
-        manifest = write_model(folder, arguments.directory, decoder, blocks, description)
+        manifest = write_model(
+            folder, arguments.directory, decoder, blocks, description, arguments.store
+        )
     print(report(manifest, arguments.output))
     print(f"\nwritten to {arguments.output} in {time.monotonic() - started:.0f} s")
     print(f"digest of the directory {directory_digest(arguments.output)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from ...reference.decoder import Configuration, Rotary
 from ...reference.decoder.decoder import tensor_shapes
 from ...reference.errors import BadInput
+from ..checkpoints.reading import Checkpoint, open_checkpoint
 from ..layers.layer_files import DTYPES, read_bfloat16
 
 CONFIGURATION, WEIGHTS = "config.json", "model.safetensors"
@@ -35,6 +36,7 @@ UNUSED = re.compile(
 )
 """Tables that old checkpoints carry, and that the configuration gives."""
 
+QUANTIZATION = "quantization_config"
 ATTENTION = frozenset(("q_proj", "k_proj", "v_proj"))
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -47,7 +49,7 @@ USED = {
     *("num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size"),
     *("rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings"),
     *("attention_bias", "mlp_bias", "sliding_window", "use_sliding_window", "layer_types"),
-    *("max_window_layers",),
+    *("max_window_layers", QUANTIZATION),
 }
 INERT = {
     *("_name_or_path", "attention_dropout", "bos_token_id", "chunk_size_feed_forward", "dtype"),
@@ -95,7 +97,7 @@ class _Fields:
         self.path, self.fields = path, fields
 
     def refuse(self, name: str, why: str) -> BadInput:
-        return BadInput(f"{self.path}: {name} is {self.fields.get(name)!r}; {why}")
+        return BadInput(f"{self.path}: {name} is {repr(self.fields.get(name))[:200]}; {why}")
 
     def integer(self, name: str, default: int | None = None) -> int:
         value = self.fields.get(name)
@@ -232,18 +234,33 @@ def _rotary(fields: _Fields) -> Rotary:
 
 
 class Tensors(Mapping[str, NDArray]):
-    """The tensors of a directory, read when they are asked for; bfloat16 as float32."""
+    """The tensors of a directory, read when they are asked for; bfloat16 as float32.
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self.files = files
+    Args:
+        files: where a tensor stands. quantized: names of those that `checkpoint` dequantises.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        checkpoint: Checkpoint | None = None,
+        quantized: Collection[str] = (),
+    ) -> None:
+        self.files, self.checkpoint, self.quantized = files, checkpoint, frozenset(quantized)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.files)
+        yield from self.files
+        yield from self.quantized
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.files) + len(self.quantized)
 
     def __getitem__(self, name: str) -> NDArray:
+        if self.checkpoint is not None and name in self.quantized:
+            found = self.checkpoint.dequantized(name)
+            if not np.isfinite(found).all():
+                raise BadInput(f"{self.checkpoint.path}: {name} has elements that are not finite")
+            return found
         path = self.files[name]
         with path.open("rb") as file, safe_open(path, framework="numpy") as tensors:
             bfloat16 = tensors.get_slice(name).get_dtype() == "BF16"
@@ -256,11 +273,15 @@ class Tensors(Mapping[str, NDArray]):
 def read_tensors(directory: Path, configuration: Configuration) -> Tensors:
     """The tensors of a model, checked against its configuration.
 
+    Quantised ones, in any format of `checkpoints.reading`, are dequantised to float32.
+
     Raises:
         BadInput: a file that is missing or not whole; a tensor that is missing, not known, or has
             another shape or a dtype without fractions.
     """
     expected, files = tensor_shapes(configuration), {}
+    checkpoint, quantized = _quantized(directory)
+    stems = {name.removesuffix("weight") for name in quantized}
     for path in _weight_files(directory):
         try:
             with safe_open(path, framework="numpy") as tensors:
@@ -268,15 +289,41 @@ def read_tensors(directory: Path, configuration: Configuration) -> Tensors:
                     found = tensors.get_slice(name)
                     if UNUSED.fullmatch(name) or (configuration.tied and name == "lm_head.weight"):
                         continue
+                    if name.rpartition(".")[0] + "." in stems and not name.endswith(".bias"):
+                        continue
                     _check(path, name, found.get_shape(), found.get_dtype(), expected)
                     files[name] = path
         except SafetensorError as error:
             reason = str(error).rpartition(": ")[2]
             raise BadInput(f"{path}: not a whole safetensors file ({reason})") from None
-    missing = [name for name in expected if name not in files]
+    for name in quantized:
+        if name not in expected:
+            raise BadInput(f"{directory}: tensor {name[:200]!r} is not known in this architecture")
+    missing = [name for name in expected if name not in files and name not in quantized]
     if missing:
         raise BadInput(f"{directory}: tensor {missing[0]} is missing, and {len(missing) - 1} more")
-    return Tensors(files)
+    return Tensors(files, checkpoint, quantized)
+
+
+def is_quantized(directory: Path) -> bool:
+    """Whether its configuration says so."""
+    return QUANTIZATION in read_json(directory / CONFIGURATION)
+
+
+def _quantized(directory: Path) -> tuple[Checkpoint | None, set[str]]:
+    """The checkpoint and the names of its quantised weights, if there are any."""
+    if not is_quantized(directory):
+        return None, set()
+    checkpoint = open_checkpoint(directory)
+    settings = checkpoint.configuration[QUANTIZATION]
+    groups = settings.get("config_groups")
+    for part in (settings, *(groups.values() if isinstance(groups, dict) else ())):
+        for name in ("input_activations", "output_activations", "kv_cache_scheme"):
+            if isinstance(part, dict) and part.get(name) is not None:
+                raise BadInput(
+                    f"{directory / CONFIGURATION}: {name} is quantised, too; only weights are known"
+                )
+    return checkpoint, set(checkpoint.quantized())
 
 
 def _check(

@@ -19,20 +19,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from ...reference.contract import CONTRACT_VERSION
 from ...reference.decoder import Decoder
 from ...reference.errors import BadInput
+from ..checkpoints.compressed_tensors_writer import WRITERS, configuration
+from ..checkpoints.description import from_result
+from ..checkpoints.writing import TensorWriter
 from ..layers.layer_files import sha256, to_json
-from ..support.whole_files import replacing, write_whole
+from ..support.whole_files import write_whole
 from .directory import CONFIGURATION, INDEX, read_json
 from .pipeline import QuantizedLayer
 
 MANIFEST = "waterlevel-manifest.json"
+DEQUANTIZED = "float32"
+STORES = (DEQUANTIZED, "pack-quantized", "float-quantized")
+DESCRIPTION = 160
+"""Bytes of a header, at most, for what it says of a tensor besides the name."""
+Tensor = tuple[str, NDArray]
+"""Its dtype as safetensors names it, and the array."""
 COPIED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"),
@@ -77,36 +83,50 @@ def write_model(
     decoder: Decoder,
     blocks: Iterable[tuple[int, list[QuantizedLayer]]],
     description: Mapping[str, Any],
+    store: str = DEQUANTIZED,
 ) -> dict[str, Any]:
     """Fill a folder with the model, one block in memory at a time.
 
     Args:
         original: the directory the decoder is from. blocks: of `quantize_model`.
         description: what the manifest says of the run; exact things only.
+        store: one of STORES: weights in float32, or codes and scales in a published format.
 
     Returns:
         The manifest.
 
     Raises:
+        BadInput: a weight that the format cannot hold as it is.
         OSError: a file cannot be written.
     """
     tensors, count = dict.fromkeys(decoder.tensors), decoder.configuration.blocks
-    shards, layers = {}, []
+    shards, layers, arguments, done = {}, [], {}, set()
     for index, quantized in blocks:
-        found: dict[str, NDArray] = {layer.name: layer.weight for layer in quantized}
+        found: dict[str, Tensor] = {}
+        for layer in quantized:
+            if store == DEQUANTIZED:
+                found[layer.name] = _tensor(layer.weight)
+            else:
+                stored, described = _packed(layer, store)
+                found |= stored
+                arguments[layer.name.removesuffix(".weight")] = described
+            done.add(layer.name)
         prefix = f"model.layers.{index}."
         for name in tensors:
-            if name.startswith(prefix) and name not in found:
-                found[name] = decoder.tensors[name]
+            if name.startswith(prefix) and name not in done:
+                found[name] = _tensor(decoder.tensors[name])
+                done.add(name)
         shards |= _shard(folder, index + 1, count + 1, found)
         layers += [_layer_entry(layer) for layer in quantized]
-    rest = {name: decoder.tensors[name] for name in tensors if name not in shards}
+    rest = {name: _tensor(decoder.tensors[name]) for name in tensors if name not in done}
     shards |= _shard(folder, count + 1, count + 1, rest)
     size = sum((folder / name).stat().st_size for name in set(shards.values()))
     index_file = {"metadata": {"total_size": size}, "weight_map": shards}
     _write(folder / INDEX, to_json(index_file, indent=1) + "\n")
     fields = read_json(original / CONFIGURATION)
     kept = {name: value for name, value in fields.items() if name != "torch_dtype"}
+    if arguments:
+        kept["quantization_config"] = configuration(store, arguments)
     _write(folder / CONFIGURATION, to_json({**kept, "dtype": "float32"}, indent=1) + "\n")
     for name in COPIED:
         if (original / name).is_file():
@@ -155,13 +175,29 @@ def read_rates(directory: Path) -> dict[str, float | None] | None:
     return rates
 
 
-def _shard(folder: Path, number: int, of: int, tensors: Mapping[str, NDArray]) -> dict[str, str]:
+def _tensor(array: NDArray) -> Tensor:
+    return f"F{8 * array.dtype.itemsize}", array
+
+
+def _packed(layer: QuantizedLayer, store: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a layer in a published format, and what describes them."""
+    weight = from_result(layer.name, layer.result)
+    if weight.dequantize().tobytes() != layer.weight.tobytes():
+        raise BadInput(
+            f"{layer.name}: {store} would not give these very weights back; quantise with "
+            "--dtype float32"
+        )
+    return WRITERS[store](weight)
+
+
+def _shard(folder: Path, number: int, of: int, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     name = f"model-{number:05d}-of-{of:05d}.safetensors"
-    whole = {n: np.ascontiguousarray(t) for n, t in tensors.items()}
+    room = sum(len(tensor.encode()) + DESCRIPTION for tensor in ("metadata", *tensors))
     try:
-        with replacing(folder / name) as beside:
-            save_file(whole, beside, metadata={"format": "pt"})
-    except (OSError, SafetensorError) as error:
+        with TensorWriter(folder / name, room) as writer:
+            for tensor, (dtype, content) in tensors.items():
+                writer.add(tensor, dtype, content)
+    except OSError as error:
         raise _cannot(folder / name, error) from error
     return dict.fromkeys(tensors, name)
 

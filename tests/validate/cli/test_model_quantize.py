@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from waterlevel.data import MODELS
-from waterlevel.validate.models import output as output_module
+from waterlevel.validate.models import load_decoder, output as output_module
 
 from ...helpers.command import Command, Done
 
@@ -148,6 +148,50 @@ def test_bad_texts_are_one_line(command: Command, model: Path, tmp_path: Path):
     refused(run(), tmp_path, "not a whole .npy file")
 
 
+STORED = ("--method", "gptq", "--group-size", "64", "--dtype", "float32", "--sequences", "1")
+
+
+@pytest.mark.parametrize(
+    ("store", "grid", "bits"),
+    [("pack-quantized", ("--bits", "4"), 4), ("float-quantized", ("--format", "fp8-e4m3"), 8)],
+)
+def test_a_published_format_holds_the_very_weights(
+    store: str, grid: tuple[str, ...], bits: int, command: Command, tmp_path: Path
+):
+    options = (*STORED, *grid, "--length", "8")
+    for name, form in (("whole", "float32"), ("packed", store)):
+        done = command("model", "quantize", "-o", tmp_path / name, *options, "--store", form)
+        assert done.code == 0, done
+    whole, packed = (load_decoder(tmp_path / name).tensors for name in ("whole", "packed"))
+    assert sorted(whole) == sorted(packed)
+    for name in whole:
+        assert packed[name].tobytes() == whole[name].tobytes(), name
+    manifests = [
+        json.loads((tmp_path / name / "waterlevel-manifest.json").read_text("utf-8"))
+        for name in ("whole", "packed")
+    ]
+    assert manifests[0]["layers"] == manifests[1]["layers"]
+    sizes = [
+        sum(path.stat().st_size for path in (tmp_path / name).glob("*.safetensors"))
+        for name in ("whole", "packed")
+    ]
+    saved = 1_916_928 * (32 - bits - 32 / 64) / 8
+    assert abs(sizes[0] - sizes[1] - saved) < 60_000  # names and descriptions
+    done = command(
+        "model", "quantize", tmp_path / "packed", "-o", tmp_path / "out", *options,
+        "--text", SMALL / "held-out.txt",
+    )  # fmt: skip
+    refused(done, tmp_path, "the model is quantised already")
+
+
+def test_a_format_that_would_change_a_weight_is_refused(command: Command, tmp_path: Path):
+    out = tmp_path / "out"
+    done = command("model", "quantize", "-o", out, *FAST, "--store", "pack-quantized")
+    refused(done, tmp_path, "q_proj.weight", "--dtype float32")
+    done = command("model", "quantize", "-o", out, "--store", "pack-quantized")
+    refused(done, tmp_path, "--store pack-quantized is for finite grids")
+
+
 def test_an_output_that_exists_is_kept(command: Command, tmp_path: Path):
     (tmp_path / "out").mkdir()
     done = command("model", "quantize", "-o", tmp_path / "out", *FAST)
@@ -182,8 +226,9 @@ def test_a_full_disk_leaves_nothing(
 
         return write
 
-    for name in ("save_file", "write_whole"):
-        monkeypatch.setattr(output_module, name, filling(getattr(output_module, name)))
+    add = output_module.TensorWriter._finish
+    monkeypatch.setattr(output_module.TensorWriter, "_finish", filling(add))
+    monkeypatch.setattr(output_module, "write_whole", filling(output_module.write_whole))
     done = command("model", "quantize", "-o", tmp_path / "out", *FAST)
     refused(done, tmp_path, "No space left on device")
 

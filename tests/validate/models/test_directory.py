@@ -126,6 +126,13 @@ def test_a_directory_gives_the_decoder_of_its_tensors(sharded: bool, tmp_path: P
     assert load_decoder(tmp_path).logits([1, 2, 3]).tobytes() == expected.tobytes()
 
 
+ACTIVATIONS = {
+    "quant_method": "compressed-tensors",
+    "format": "float-quantized",
+    "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": {"num_bits": 8}}},
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -135,7 +142,10 @@ def test_a_directory_gives_the_decoder_of_its_tensors(sharded: bool, tmp_path: P
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type is 'yarn'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor is None"),
         ({"rope_scaling": {"type": "default", "mscale": 2}}, "mscale is 2"),
-        ({"quantization_config": {}}, "quantization_config"),
+        ({"quantization_config": {}}, "quantization without quant_method"),
+        ({"quantization_config": {"quant_method": "new"}}, "quant_method 'new' is not known"),
+        ({"quantization_config": ACTIVATIONS}, "input_activations is quantised"),
+        ({"quantization_config": {**ACTIVATIONS, "kv_cache_scheme": {}}}, "kv_cache_scheme is"),
         ({"sliding_window": 5}, "sliding_window is 5"),
         ({"num_key_value_heads": 3}, "cannot share"),
         ({"vocab_size": -1}, "vocab_size is -1"),

@@ -221,6 +221,29 @@ def test_the_tree_takes_sequences_in_its_order():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the packages, about themselves
+def test_the_loader_of_compressed_tensors_has_the_weights_of_the_float32_directory(tmp_path: Path):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    pytest.importorskip("compressed_tensors")
+    decoder = load_decoder(SMALL, "numpy")
+    plan = Plan("gptq", {"bits": 4, "group_size": 64, "dtype": np.float32})
+    with unfinished(tmp_path / "packed") as folder:
+        blocks = quantize_model(decoder, tokens(decoder.configuration, 2, 16), plan, NUMPY)
+        write_model(folder, SMALL, decoder, blocks, {}, "pack-quantized")
+    ours = load_decoder(tmp_path / "packed").tensors
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "packed")
+    with torch.no_grad():
+        model(torch.arange(4)[None])  # the packed weights are unpacked at the first call
+    found = 0
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            theirs = module.weight.detach().float().numpy()
+            assert theirs.tobytes() == ours[f"{name}.weight"].tobytes(), name
+            found += 1
+    assert found == 42
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of transformers, about itself
 def test_transformers_loads_the_directory_and_has_its_loss(tmp_path: Path):
     """Bits per token within what logits of 3e-6 of their rms can do (test_directory, BOUND).
