@@ -12,7 +12,9 @@ distortion: ..., the squared error of the output per weight
 `rtn`, `gptq`, `watersic` and `waterfilling` take the weight W (a×n) and the covariance Σ of its
 inputs (n×n); `backend="numba"` is fast and gives the same bits. `prepare` checks a layer once for
 several methods, `load` reads what `result.save` or `waterlevel quantize` wrote, `backend` finds a
-backend by name. The text that explains all of it is `help(waterlevel.reference)`.
+backend by name. `order_free` and `order_free_grid` compute the same methods on arrays of any
+library, with one result from all of them, and so does `load_decoder` for a whole model. The text
+that explains all of it is `help(waterlevel.reference)`.
 
 This page stands in a folder of `reference`, because the folders at the top level are the packages
 themselves. What it offers is imported when it is asked for: the command line needs none of it to
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # by the places of the files, where a type checker looks
     __version__: str
     from ...backends import get as backend
     from ...validate.layers.result_files import load
+    from ...validate.models.loading import load_decoder
     from .. import (
         BadInput,
         CodeOverflow,
@@ -43,6 +46,14 @@ if TYPE_CHECKING:  # by the places of the files, where a type checker looks
         watersic,
     )
     from ..operations.layer import Layer, prepare
+    from ..order_free import (
+        NoGrid,
+        OrderFreeCodes,
+        OrderFreeGrid,
+        order_free,
+        order_free_cholesky,
+        order_free_grid,
+    )
 
 PLACES = {
     "rtn": "reference",
@@ -53,14 +64,21 @@ PLACES = {
     "prepare": "reference.operations.layer",
     "backend": "backends",
     "load": "validate.layers.result_files",
+    "order_free": "reference.order_free",
+    "order_free_grid": "reference.order_free",
+    "order_free_cholesky": "reference.order_free",
+    "load_decoder": "validate.models.loading",
     "Quantized": "reference",
     "GridScales": "reference",
     "LatticeScales": "reference",
+    "OrderFreeCodes": "reference.order_free",
+    "OrderFreeGrid": "reference.order_free",
     "WaterlevelError": "reference",
     "BadInput": "reference",
     "CodeOverflow": "reference",
     "NotPositiveDefinite": "reference",
     "RateNotMet": "reference",
+    "NoGrid": "reference.order_free",
 }
 __all__ = [  # noqa: RUF022 - in the order in which a reader needs them
     "rtn",
@@ -71,14 +89,21 @@ __all__ = [  # noqa: RUF022 - in the order in which a reader needs them
     "prepare",
     "backend",
     "load",
+    "order_free",
+    "order_free_grid",
+    "order_free_cholesky",
+    "load_decoder",
     "Quantized",
     "GridScales",
     "LatticeScales",
+    "OrderFreeCodes",
+    "OrderFreeGrid",
     "WaterlevelError",
     "BadInput",
     "CodeOverflow",
     "NotPositiveDefinite",
     "RateNotMet",
+    "NoGrid",
     "__version__",
 ]
 

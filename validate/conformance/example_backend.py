@@ -45,6 +45,11 @@ A backend that cannot run on this machine raises `waterlevel.backends.Unusable` 
 says why and what would help. A `matrix` may be anything that your operations understand, an array
 on a device for instance; algorithms never look inside.
 
+**Without an order of sums.** A kernel that calls a BLAS or uses tensor cores can be tried on the
+order-free contract: give the backend a method with the name of a golden function, such as
+`order_free_lattice(weight, factor, spacing, …)`, that takes inputs and parameters by their names
+and returns a dict of outputs. `reference/order_free/FOR_OTHER_LANGUAGES.md` says which integers.
+
 **Without Python**: `waterlevel export DIR` writes inputs and parameters as plain files, your
 program writes its outputs beside them, and `waterlevel validate --outputs DIR` compares. What the
 files hold is said in `waterlevel.validate.cli.export`.

@@ -1,13 +1,19 @@
 """How close must an outside kernel come, if the same bits are not what it promises?
 
-Three levels, each for an algorithm as a whole; a kernel reaches a level if every case does.
+Four levels, each for an algorithm as a whole; a kernel reaches a level if every case does.
 
 | level | what must hold |
 |---|---|
 | `bits` | every bit of every output |
+| `order-free bits` | every bit of every output of an order-free function |
 | `codes` | codes, zero points, groups equal, and the rates that follow from them; floats within \
 the bounds of `error_bounds`, which are derived and not chosen |
 | `rate-distortion` | rate and distortion within a margin of the oracle's, whatever the codes |
+
+**Without an order of sums.** A kernel that calls a BLAS or uses tensor cores can not follow the
+order that `bits` asks for. It can have every bit of the order-free functions all the same, for
+there no sum rounds (`reference/order_free/FOR_OTHER_LANGUAGES.md`). They are judged by themselves,
+and the one level there is, is all or nothing: `order-free bits`.
 
 **Why codes.** Inference multiplies with the codes. A kernel on BLAS with the right formulas has
 them all on most layers, and differs in last bits of scales; a wrong formula does not.
@@ -44,13 +50,15 @@ from ...reference.errors import NotPositiveDefinite, WaterlevelError
 from ...reference.methods.rate_search import TOLERANCE
 from ...reference.operations.numpy_operations import NUMPY
 from ..golden.case import SIZES, Case
+from ..golden.execute_order_free import ORDER_FREE
 from ..support.comparison import describe_shape
 from .error_bounds import Analysis, energy, rescaled_bounds
 from .outcomes import Failure, Outcome, run_case
 
 ALGORITHMS = ("rtn", "gptq", "watersic", "waterfilling")
 BITS, CODES, RATE_DISTORTION, NONE = "bits", "codes", "rate-distortion", "none"
-LEVELS = (BITS, CODES, RATE_DISTORTION, NONE)
+ORDER_FREE_BITS = "order-free bits"
+LEVELS = (BITS, ORDER_FREE_BITS, CODES, RATE_DISTORTION, NONE)
 LEAST_WEIGHTS = 64
 TINY = 2.0**-1022
 SEARCHED = 2 * TOLERANCE
@@ -83,13 +91,21 @@ def reached_levels(runs: Sequence[tuple[Case, Outcome, bool]]) -> list[Reached]:
     """The level of each algorithm that has a case.
 
     Args:
-        runs: (case, outcome, whether every bit is right) of cases of ALGORITHMS.
+        runs: (case, outcome, whether every bit is right) of cases of ALGORITHMS or ORDER_FREE.
     """
     return [
-        _reached(algorithm, some)
-        for algorithm in ALGORITHMS
+        (_reached_order_free if algorithm in ORDER_FREE else _reached)(algorithm, some)
+        for algorithm in (*ALGORITHMS, *ORDER_FREE)
         if (some := [run for run in runs if run[0].function == algorithm])
     ]
+
+
+def _reached_order_free(function: str, runs: Sequence[tuple[Case, Outcome, bool]]) -> Reached:
+    wrong = [case.id for case, _, passed in runs if not passed]
+    if not wrong:
+        return Reached(function, ORDER_FREE_BITS, len(runs), None)
+    why = f"{wrong[0]}: differs, as {len(wrong)} of {len(runs)} cases do"
+    return Reached(function, NONE, len(runs), why)
 
 
 def _reached(algorithm: str, runs: Sequence[tuple[Case, Outcome, bool]]) -> Reached:

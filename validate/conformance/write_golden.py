@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from ..golden.case import (
 from ..golden.cases import DEFINITIONS
 from ..golden.definition import Definition, differs
 from ..golden.execute import execute
+from ..golden.execute_order_free import ORDER_FREE
 from ..golden.flags import FLAGS, TIERS
 from ..golden.recipes import RECIPES
 from ..golden.schema import schema
@@ -58,13 +60,15 @@ IMPLEMENTATIONS = {
     "numpy": "the oracle: waterlevel.reference.operations.numpy_operations, plain NumPy",
     "numba": "waterlevel.backends, compiled by Numba, tiled, on all cores",
     "c": "validate/golden/independent.c: products, factors, solves and cancellation as scalar "
-    "loops in C, one element after the other, compiled with -ffp-contract=off",
+    "loops in C, one element after the other, compiled with -ffp-contract=off; for functions "
+    "called order_free_… order_free.c, in 64-bit integers",
 }
 PLACES = {
     "numpy": "numpy",
     "numba": "waterlevel.backends.numba_cpu.operations:NumbaOperations",
     "c": "waterlevel.validate.golden.independent:IndependentOperations",
 }
+NOT_IN_C = {"format", "mse", "static_groups"}  # of order_free.c
 CONFIRMED_BY = {
     "small": ("numpy",),
     "medium": ("numpy", "numba"),
@@ -125,7 +129,7 @@ def write_golden(directory: Path = GOLDEN, sizes: Sequence[str] = SIZES[:2]) -> 
 def compute(definition: Definition, store: TensorStore) -> tuple[Case, dict[str, NDArray]]:
     """A case with its outputs or its error, and the tensors that belong into its file."""
     case = definition.case(store)
-    names = CONFIRMED_BY[definition.size]
+    names = confirming(definition)
     outcomes = [_outcome(case, definition.arrays(), implementation(name)) for name in names]
     outputs = outcomes[0]
     for name, other in zip(names[1:], outcomes[1:], strict=True):
@@ -150,6 +154,15 @@ def compute(definition: Definition, store: TensorStore) -> tuple[Case, dict[str,
     return replace(case, file=f"{definition.function}.safetensors" if tensors else None), tensors
 
 
+def confirming(definition: Definition) -> tuple[str, ...]:
+    """The implementations that have to agree on a case."""
+    if definition.function not in ORDER_FREE:
+        return CONFIRMED_BY[definition.size]
+    only_ours = definition.tier == "invalid" or NOT_IN_C & set(definition.parameters)
+    return ("numpy",) if only_ours else ("numpy", "c")
+
+
+@cache
 def implementation(name: str) -> Operations:
     """One of IMPLEMENTATIONS. Raises `Unusable` if it cannot run here."""
     return get(PLACES[name])

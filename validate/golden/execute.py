@@ -2,7 +2,8 @@
 
 `execute` is the only place that knows. A function takes the tensors and the parameters of its case
 by their names, and returns its outputs by theirs, all as host arrays; a number is an array without
-dimensions. The tables `OPERATIONS`, `METHODS`, `PARTS` and `SCALARS` list the functions.
+dimensions. The tables `OPERATIONS`, `METHODS`, `PARTS`, `SCALARS` and `ORDER_FREE` list the
+functions.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ...reference.grids.float_formats import FORMATS
 from ...reference.methods.results import GridScales, Quantized
 from ...reference.operations import Matrix, Operations
 from .case import Case
+from .execute_order_free import ORDER_FREE
 from .execute_parts import PARTS
 from .execute_scalars import SCALARS
 
@@ -346,14 +348,14 @@ def describe(result: Quantized) -> dict[str, Any]:
     return outputs
 
 
-FUNCTIONS: dict[str, Call] = {**OPERATIONS, **PARTS, **SCALARS}
+FUNCTIONS: dict[str, Call] = {**OPERATIONS, **PARTS, **SCALARS, **ORDER_FREE}
 
 
 def kind_of(function: str) -> str:
     """Which of `case.KINDS` a function is. `BadInput` if there is no such function."""
     if function in OPERATIONS:
         return "operation"
-    if function in METHODS or function in PARTS:
+    if function in METHODS or function in PARTS or function in ORDER_FREE:
         return "algorithm"
     if function in SCALARS:
         return "scalar"

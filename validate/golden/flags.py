@@ -36,6 +36,17 @@ ORDER = flag(
     "vector unit, or by atomic additions",
     "last bits differ, possibly from run to run",
 )
+EXACT_SUM = flag(
+    "sum-that-rounds",
+    "a sum of the order-free contract rounds: slices too wide, an accumulator of fewer than 53 "
+    "bits (float32; the adders of some tensor cores), a slice left out",
+    "last bits of targets, and codes near a tie; from device to device other ones",
+)
+COARSER = flag(
+    "coarser-grid",
+    "the bound of the sums is not looked at, or another grid is taken where it fails",
+    "sums that round, or last bits everywhere",
+)
 CHUNK = flag(
     "chunk-of-512",
     "tree_sum is not cut into chunks of 512 neighbours, or its last chunk is padded wrongly",

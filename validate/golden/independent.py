@@ -8,24 +8,21 @@ it does not have (moves, and O(a·n) products) is the oracle's.
 from __future__ import annotations
 
 import ctypes
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...backends import Unusable
 from ...reference.errors import BadInput, CodeOverflow, NotPositiveDefinite
 from ...reference.grids.codebooks import AffineGrid, Codebook, ScaledLattice
 from ...reference.operations.numpy_operations import NumpyOperations
+from .order_free_c import OrderFreeC, compiled
 
 SOURCE = Path(__file__).with_name("independent.c")
-FLAGS = ("-O2", "-ffp-contract=off", "-fno-fast-math", "-shared", "-fPIC")
 
 
-class IndependentOperations(NumpyOperations):
+class IndependentOperations(OrderFreeC, NumpyOperations):
     """`operations.Operations` with products, factors, solves and cancellation from C.
 
     Raises:
@@ -35,16 +32,8 @@ class IndependentOperations(NumpyOperations):
     name = "c"
 
     def __init__(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "independent.so"
-            command = ["cc", *FLAGS, "-o", str(library), str(SOURCE), "-lm"]
-            try:
-                subprocess.run(command, check=True, capture_output=True, text=True)
-            except FileNotFoundError:
-                raise Unusable("implementation c needs a C compiler named cc") from None
-            except subprocess.CalledProcessError as error:
-                raise Unusable(f"implementation c cannot be compiled: {error.stderr}") from None
-            self._library = ctypes.CDLL(str(library))  # stays loaded when the file is gone
+        OrderFreeC.__init__(self)
+        self._loops = compiled(SOURCE)
 
     def matmul(self, left: NDArray, right: NDArray) -> NDArray:
         product = np.empty((left.shape[0], right.shape[1]), left.dtype)
@@ -107,7 +96,7 @@ class IndependentOperations(NumpyOperations):
 
     def _call(self, name: str, *arguments: Any) -> int:
         dtype = next(a for a in arguments if isinstance(a, np.ndarray)).dtype.name
-        function = getattr(self._library, f"{name}_{dtype}")
+        function = getattr(self._loops, f"{name}_{dtype}")
         function.restype = ctypes.c_int64
         contiguous = [
             np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a for a in arguments

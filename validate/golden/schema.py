@@ -64,6 +64,7 @@ PARAMETERS: dict[str, Schema] = {
     "m": _integer("order of the base"),
     "matrix_bits": _integer("side information, once"),
     "maximum": _integer("the largest code of an affine grid"),
+    "method": _string("watersic or gptq, on the integer lattice"),
     "minimum": _float("of the objective (x - minimum)²"),
     "moment_dtype": _string("of the moment and its arithmetic"),
     "mse": _boolean("search the range for the least error"),

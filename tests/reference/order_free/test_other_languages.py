@@ -2,140 +2,122 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from waterlevel.reference.errors import BadInput
-from waterlevel.reference.order_free import NoGrid, order_free, order_free_grid
+from waterlevel.reference.errors import BadInput, NotPositiveDefinite
+from waterlevel.reference.operations.numpy_operations import NUMPY
+from waterlevel.reference.order_free import NoGrid
+from waterlevel.validate.golden.execute_order_free import ORDER_FREE
+from waterlevel.validate.golden.order_free_c import SOURCE, OrderFreeC
 
+from ...helpers.inputs import bell
 from .layers import NAMES, layer
 
-SOURCE = Path(__file__).parents[2] / "helpers" / "order_free_lattice.c"
-METHODS = {"watersic": (1, 1), "without gains": (1, 0), "gptq": (0, 0)}
+METHODS: dict[str, dict[str, Any]] = {
+    "watersic": {},
+    "without gains": {"lmmse": False},
+    "gptq": {"method": "gptq"},
+}
+GRIDS: dict[str, dict[str, Any]] = {
+    "symmetric": {"bits": 3, "group_size": 8, "block_size": 16},
+    "asymmetric": {"bits": 4, "asymmetric": True, "group_size": 16, "block_size": 8},
+    "straddling": {"bits": 2, "asymmetric": True, "group_size": 6, "block_size": 16},
+    "whole row": {"bits": 4},
+    "in another order": {"bits": 3, "group_size": 7, "order": np.arange(70) * 3 % 70},
+}
 
-
-def compiled(folder: Path, source: Path) -> ctypes.CDLL:
-    library = folder / "lattice.so"
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source, "-lm"], check=True)
-    return ctypes.CDLL(str(library))
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler named cc")
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler named cc")
-    return compiled(tmp_path_factory.mktemp("c"), SOURCE)
+def program() -> OrderFreeC:
+    return OrderFreeC()
 
 
-def run(
-    program: ctypes.CDLL, W: np.ndarray, L: np.ndarray, spacing: float, method: str
-) -> tuple[int, np.ndarray, np.ndarray]:
-    W, L = (np.ascontiguousarray(x, np.float64) for x in (W, L))
-    codes, gains = np.zeros(W.shape, np.int32), np.zeros(len(L))
-    f = program.order_free_lattice(
-        ctypes.c_int64(len(W)), ctypes.c_int64(len(L)),
-        W.ctypes.data_as(ctypes.c_void_p), L.ctypes.data_as(ctypes.c_void_p),
-        ctypes.c_double(spacing), *METHODS[method],
-        codes.ctypes.data_as(ctypes.c_void_p), gains.ctypes.data_as(ctypes.c_void_p),
-    )  # fmt: skip
-    return f, codes, gains
+def ours(function: str, **arguments: Any) -> dict[str, np.ndarray]:
+    inputs = {name: x for name, x in arguments.items() if isinstance(x, np.ndarray)}
+    parameters = {name: x for name, x in arguments.items() if name not in inputs}
+    return dict(ORDER_FREE[function](NUMPY, inputs, parameters))
 
 
-def ours(W: np.ndarray, L: np.ndarray, spacing: float, method: str) -> tuple:
-    found = order_free(
-        W, L, spacing, method="gptq" if method == "gptq" else "watersic", lmmse=method == "watersic"
-    )
-    return found.fraction_bits, found.codes, found.gains
-
-
-def agree(one: tuple, other: tuple) -> bool:
-    return one[0] == other[0] and all(
-        a.tobytes() == b.tobytes() for a, b in zip(one[1:], other[1:], strict=True)
-    )
+def agree(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    assert set(one) == set(other)
+    pairs = [(np.asarray(one[name]), np.asarray(other[name])) for name in one]
+    assert all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in pairs)
+    return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("spacing", [0.7, 2.0**-7])
-def test_the_program_finds_the_same_bits(
-    program: ctypes.CDLL, name: str, method: str, spacing: float
-):
+def test_the_same_codes(program: OrderFreeC, name: str, method: str, spacing: float):
     W, L = layer(name, 12, 70)
-    assert agree(run(program, W, L, spacing, method), ours(W, L, spacing, method))
+    given = {"weight": W, "factor": L, "spacing": spacing, **METHODS[method]}
+    assert agree(program.order_free_lattice(**given), ours("order_free_lattice", **given))
 
 
-def test_it_takes_the_same_grid_and_refuses_the_same_rows(program: ctypes.CDLL):
+def test_it_takes_the_same_grid_and_refuses_the_same_layers(program: OrderFreeC):
     W, L = layer("a large row", 12, 70)
     grids = set()
     for power in range(0, 40, 3):
-        found = run(program, W * 300, L, 2.0**-power, "watersic")
-        grids.add(found[0])
+        given = {"weight": W * 300, "factor": L, "spacing": 2.0**-power}
         try:
-            assert agree(found, ours(W * 300, L, 2.0**-power, "watersic"))
+            expected = ours("order_free_lattice", **given)
         except NoGrid:
-            assert found[0] == 0
+            with pytest.raises(BadInput, match="no grid"):
+                program.order_free_lattice(**given)
+            grids.add(0)
+            continue
+        grids.add(int(expected["fraction_bits"]))
+        assert agree(program.order_free_lattice(**given), expected)
     assert grids >= {0, 28}
-
-
-GRIDS = {
-    "symmetric": (3, False, 8, 16),
-    "asymmetric": (4, True, 16, 8),
-    "straddling": (2, True, 6, 16),
-    "whole row": (4, False, 70, 128),
-}
-
-
-def run_grids(program: ctypes.CDLL, W: np.ndarray, L: np.ndarray, grid: str) -> tuple:
-    """p, codes, values, scales and zero points, columns in the order of L."""
-    bits, asymmetric, size, block = GRIDS[grid]
-    W, L = (np.ascontiguousarray(x, np.float64) for x in (W, L))
-    codes, values = np.zeros(W.shape, np.int32), np.zeros(W.shape)
-    groups = -(-len(L) // size)
-    scale, zero = np.zeros((len(W), groups)), np.zeros((len(W), groups), np.int32)
-    addresses = [x.ctypes.data_as(ctypes.c_void_p) for x in (W, L, codes, values, scale, zero)]
-    numbers = [ctypes.c_int64(x) for x in (len(W), len(L), size, block)]
-    p = program.order_free_grids(
-        *numbers[:2], *addresses[:2], bits, int(asymmetric), *numbers[2:], *addresses[2:]
-    )
-    return p, codes, values + 0, scale, zero
-
-
-def our_grids(W: np.ndarray, L: np.ndarray, grid: str) -> tuple:
-    bits, asymmetric, size, block = GRIDS[grid]
-    found = order_free_grid(
-        W, L, bits, asymmetric=asymmetric, group_size=size, block_size=block,
-        order=np.arange(len(L))[::-1],
-    )  # fmt: skip
-    values = [found.codes, found.dequantized + 0, found.scale, found.zero]
-    return found.slice_bits, *(np.ascontiguousarray(x) for x in values)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("grid", GRIDS)
-def test_the_program_finds_the_same_grids(program: ctypes.CDLL, name: str, grid: str):
+def test_the_same_grids(program: OrderFreeC, name: str, grid: str):
     W, L = layer(name, 12, 70)
-    assert agree(run_grids(program, W, L, grid), our_grids(W, L, grid))
+    given = {"weight": W, "factor": L, **GRIDS[grid]}
+    if "order" in given:
+        given["order"] = np.argsort(np.argsort(given["order"][: W.shape[1]]))
+    assert agree(program.order_free_grid(**given), ours("order_free_grid", **given))
 
 
-def test_it_takes_the_same_slices(program: ctypes.CDLL):
-    W, L = layer("plain", 12, 70)
+def test_it_takes_the_same_slices(program: OrderFreeC):
+    W, L = layer("plain", 12, 12)
     taken = set()
-    for factor in (1.0, 2.0**4, 2.0**8, 2.0**16):
-        wide = L.copy()
-        wide[:, :35] *= factor * np.tri(70, 35, -1) + np.eye(70, 35)
-        found = run_grids(program, W, wide, "symmetric")
-        taken.add(found[0])
-        if found[0]:
-            assert agree(found, our_grids(W, wide, "symmetric"))
-        else:
-            with pytest.raises(BadInput, match="no grid holds"):
-                our_grids(W, wide, "symmetric")
-    assert len(taken) > 1
+    for factor in (1.0, 8.0, 32.0, 256.0):
+        given = {"weight": W, "factor": L * factor ** np.tri(12, 12, -1), **GRIDS["symmetric"]}
+        given |= {"group_size": 1, "block_size": 1}
+        try:
+            expected = ours("order_free_grid", **given)
+        except BadInput:
+            with pytest.raises(BadInput, match="no grid"):
+                program.order_free_grid(**given)
+            taken.add(0)
+            continue
+        taken.add(int(expected["slice_bits"]))
+        assert agree(program.order_free_grid(**given), expected)
+    assert len(taken) > 2
+    assert 0 in taken
+
+
+@pytest.mark.parametrize("n", [1, 32, 33, 100])
+def test_the_same_factor(program: OrderFreeC, n: int):
+    X = bell(4, (n + 3, n), np.float64) * np.exp2(np.arange(n) % 5)
+    given = {"matrix": X.T @ X}
+    assert agree(program.order_free_cholesky(**given), ours("order_free_cholesky", **given))
+    if n > 40:
+        given["matrix"][40, 40] = 1e-3
+        for function in (program.order_free_cholesky, lambda **g: ours("order_free_cholesky", **g)):
+            with pytest.raises(NotPositiveDefinite) as caught:
+                function(**given)
+            assert caught.value.pivot == 40
 
 
 @pytest.mark.parametrize(
@@ -148,16 +130,24 @@ def test_it_takes_the_same_slices(program: ctypes.CDLL):
         ("errors[i] = x->W[i * n + k]", "errors[i] = (float)x->W[i * n + k]"),
         ("errors[i] = -F", "errors[i] = F"),
         ("E[i] * M2 + E[a + i] * M1", "E[i] * M2"),
+        ("(double)P[1] + ldexp((double)P[2], -b)", "(double)P[1]"),
+        ("ceil_log2(3 * n)", "ceil_log2(n)"),
     ],
 )
 def test_a_wrong_integer_is_noticed(tmp_path: Path, text: str, wrong: str):
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler named cc")
     source = tmp_path / "wrong.c"
     assert text in SOURCE.read_text()
     source.write_text(SOURCE.read_text().replace(text, wrong))
-    program = compiled(tmp_path, source)
+    program = OrderFreeC(source)
     W, L = layer("plain", 12, 70)
-    found, expected = run(program, W, L, 2.0**-7, "watersic"), ours(W, L, 2.0**-7, "watersic")
-    grids = run_grids(program, W, L, "straddling"), our_grids(W, L, "straddling")
-    assert not (agree(found, expected) and agree(*grids))
+    X = bell(4, (73, 70), np.float64)
+    lattice = {"weight": W, "factor": L, "spacing": 2.0**-7}
+    grid = {"weight": W, "factor": L, **GRIDS["straddling"]}
+    same = [
+        agree(program.order_free_lattice(**lattice), ours("order_free_lattice", **lattice)),
+        agree(program.order_free_grid(**grid), ours("order_free_grid", **grid)),
+        agree(
+            program.order_free_cholesky(X.T @ X), ours("order_free_cholesky", matrix=X.T @ X)
+        ),
+    ]  # fmt: skip
+    assert not all(same)

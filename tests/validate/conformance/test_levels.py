@@ -10,12 +10,15 @@ from scipy.linalg import solve_triangular
 
 from waterlevel.reference.errors import NotPositiveDefinite
 from waterlevel.reference.operations.numpy_operations import NUMPY, NumpyOperations
+from waterlevel.reference.order_free import cancellation, slices
 from waterlevel.validate.conformance.error_bounds import Analysis, Uncertain, exactly, factor_of
 from waterlevel.validate.conformance.levels import ALGORITHMS, Reached, margin, reached_levels
 from waterlevel.validate.conformance.outcomes import Failure, judge, run_case
+from waterlevel.validate.conformance.runner import backend_subject
 from waterlevel.validate.diagnosis.explain import processing_order
 from waterlevel.validate.diagnosis.grid_ties import rows_parted_at_ties
 from waterlevel.validate.golden.case import load_index
+from waterlevel.validate.golden.execute_order_free import ORDER_FREE
 
 CASES = [c for c in load_index().cases if c.function in ALGORITHMS and c.size == "small"]
 
@@ -82,6 +85,51 @@ def test_the_oracle_reaches_bits():
         ALGORITHMS, ("bits", None)
     )
     assert sum(r.cases for r in found.values()) == len(CASES)
+
+
+ORDER_FREE_CASES = [
+    case
+    for case in load_index().cases
+    if case.function in ORDER_FREE and case.size == "small" and case.dtype == "float64"
+]
+
+
+class Slices(NumpyOperations):
+    """Order-free functions of its own, with sums in an order of its own."""
+
+    width = 13
+
+    def order_free_lattice(self, **given):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(slices, "WEIGHT_WIDTH", self.width)
+            return ORDER_FREE["order_free_lattice"](NUMPY, given, {})
+
+    def order_free_grid(self, weight, factor, **given):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cancellation, "ONE_BY_ONE", 1)
+            inputs = {"weight": weight, "factor": factor}
+            return ORDER_FREE["order_free_grid"](NUMPY, inputs, given)
+
+
+def test_order_free_functions_reach_their_bits_or_nothing():
+    found = levels(NUMPY, ORDER_FREE_CASES)
+    assert set(found) == set(ORDER_FREE)
+    assert {r.level for r in found.values()} == {"order-free bits"}
+    other = levels(Slices(), ORDER_FREE_CASES)
+    assert other["order_free_lattice"].level == "none"
+    assert "differs" in (other["order_free_lattice"].why or "")
+    assert other["order_free_grid"].level == "order-free bits"
+
+
+def test_a_backend_without_order_free_functions_is_not_asked_for_them():
+    few = {case.function: case for case in ORDER_FREE_CASES if case.error is None}
+    wanted = {Slices: 2, Library: 0, NumpyOperations: 3}
+    for backend, asked in wanted.items():
+        subject = backend_subject("some", backend())
+        found = [subject.run(case, case.load_inputs()) for case in few.values()]
+        reasons = [outcome for outcome in found if isinstance(outcome, str)]
+        assert len(found) - len(reasons) == asked
+        assert all("of its own" in reason for reason in reasons)
 
 
 # Where groups are found on the way, the first column of a block may have a tie by construction. W'

@@ -9,6 +9,7 @@ from .large import large_cases
 from .lattice import lattice_cases
 from .operations import order_free_cases
 from .order import order_cases
+from .order_free import exact_sum_cases
 from .part import part_cases
 from .real import real_cases
 from .rounding import rounding_cases
@@ -25,4 +26,5 @@ DEFINITIONS: tuple[Definition, ...] = (
     *real_cases(),
     *invalid_cases(),
     *large_cases(),
+    *exact_sum_cases(),
 )

@@ -1,5 +1,6 @@
-/* The codes of a layer as reference/order_free/FOR_OTHER_LANGUAGES.md asks for them: in 64-bit
- * integers, one row and one term after the other, with 128 bits for gains and bounds. */
+/* The factor, codes and grids of a layer as reference/order_free/FOR_OTHER_LANGUAGES.md asks for
+ * them: in 64-bit integers, one row and one term after the other, with 128 bits for gains and
+ * bounds. Compile without contraction (-ffp-contract=off). */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -274,4 +275,54 @@ int order_free_grids(int64_t a, int64_t n, const double *W, const double *L, int
 end:
     free(e), free(d), free(M);
     return used;
+}
+
+/* L of H (lower triangles); returns -1, or the pivot that is not positive, whose value is put. */
+int64_t order_free_factor(int64_t n, const double *H, double *L, double *value) {
+    int b = (53 - ceil_log2(3 * n)) / 2, *e = malloc(sizeof(int) * n);
+    double *h = malloc(sizeof(double) * n * n);
+    int64_t *S = calloc(3 * n * n, sizeof(int64_t)), failed = -1;
+    for (int64_t i = 0; i < n * n; i++) h[i] = H[i], L[i] = 0;
+    for (int64_t k = 0; k < n && failed < 0; k++) {
+        if (!(*value = H[k * n + k], *value > 0)) failed = k;
+        else e[k] = exponent_of(sqrt(*value));
+    }
+    for (int64_t start = 0; start < n && failed < 0; start += 32) {
+        int64_t stop = start + 32 < n ? start + 32 : n;
+        for (int64_t j = start; j < stop; j++) {
+            for (int64_t i = j; i < n; i++) {
+                int64_t P[3] = {0, 0, 0};
+                for (int64_t k = 0; k < start; k++) {
+                    for (int s = 0; s < 3; s++) {
+                        for (int q = 0; q <= s; q++) {
+                            P[s] += S[(q * n + i) * n + k] * S[((s - q) * n + j) * n + k];
+                        }
+                    }
+                }
+                double sum = (double)P[1] + ldexp((double)P[2], -b);
+                sum = (double)P[0] + ldexp(sum, -b);
+                h[i * n + j] = h[i * n + j] - ldexp(sum, e[i] + e[j] - 2 * b);
+            }
+        }
+        for (int64_t k = start; k < stop; k++) {
+            *value = h[k * n + k];
+            if (!(*value > 0 && *value < INFINITY)) { failed = k; break; }
+            double root = L[k * n + k] = sqrt(*value);
+            for (int64_t i = k + 1; i < n; i++) L[i * n + k] = h[i * n + k] / root;
+            for (int64_t j = k + 1; j < stop; j++) {
+                for (int64_t i = j; i < n; i++) {
+                    double product = L[i * n + k] * L[j * n + k];
+                    h[i * n + j] = h[i * n + j] - product;
+                }
+            }
+        }
+        for (int64_t i = start; i < n && failed < 0; i++) {
+            for (int64_t k = start; k < stop; k++) {
+                double x = ldexp(L[i * n + k], -e[i]);
+                for (int q = 0; q < 3; q++) S[(q * n + i) * n + k] = slice(&x, b);
+            }
+        }
+    }
+    free(e), free(h), free(S);
+    return failed;
 }
