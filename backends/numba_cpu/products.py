@@ -16,6 +16,7 @@ from .packing import pack_columns, pack_rows, packed_buffer, tiles_for
 from .tiles import lanes
 from .updates import update, whole_extents
 
+MIRRORED = 256  # rows and columns of a block that is copied to the other triangle
 DEPTH = 256  # steps packed at a time: a tile of them fits in a core's nearest cache
 
 
@@ -47,8 +48,9 @@ def _add_products(
     transposed: bool,
     weights: NDArray | None = None,
     skip_zeros: bool = False,
+    lower: bool = False,
 ) -> None:
-    """total ← total + A B, or Aᵀ B, step by step."""
+    """total ← total + A B, or Aᵀ B, step by step; all of it, or what a lower triangle needs."""
     rows, columns = total.shape
     steps = len(right)
     left_packed = packed_buffer(rows, DEPTH, total.dtype)
@@ -68,6 +70,7 @@ def _add_products(
         update(
             *(total, range(rows), range(columns)),
             *(left_packed, left_extents, right_packed, right_extents, DEPTH, some),
+            lower=lower,
         )
 
 
@@ -80,11 +83,29 @@ def matmul(left: NDArray, right: NDArray) -> NDArray:
 
 
 def matmul_transposed(left: NDArray, right: NDArray) -> NDArray:
-    """Aᵀ B by the same chain."""
+    """Aᵀ B by the same chain.
+
+    Aᵀ A is symmetric to the last bit, for a product does not ask which factor comes first.
+    """
     product = np.zeros((left.shape[1], right.shape[1]), left.dtype)
-    finite = _finite(left) and _finite(right)
-    _add_products(product, left, right, transposed=True, skip_zeros=finite)
+    symmetric = left is right
+    finite = _finite(left) and (symmetric or _finite(right))
+    _add_products(product, left, right, transposed=True, skip_zeros=finite, lower=symmetric)
+    if symmetric:
+        _mirror(product)
     return product
+
+
+def _mirror(matrix: NDArray) -> None:
+    """The lower triangle is copied to the upper one, block by block for the cache's sake."""
+    n = len(matrix)
+    for start in range(0, n, MIRRORED):
+        stop = min(start + MIRRORED, n)
+        corner = matrix[start:stop, start:stop]
+        np.copyto(corner, corner.T.copy(), where=np.tri(stop - start, k=-1, dtype=bool).T)
+        for below in range(stop, n, MIRRORED):
+            end = min(below + MIRRORED, n)
+            matrix[start:stop, below:end] = matrix[below:end, start:stop].T
 
 
 def accumulate(total: NDArray, left: NDArray, right: NDArray, weights: NDArray | None) -> None:

@@ -269,12 +269,13 @@ def _in_order_of_processing(
     group = group_of_column(groups)[::-1]
     scale = np.ones((rows, len(groups)), backend.dtype(values))
     zero = np.zeros((rows, len(groups)), np.int32)
+    decided: list[tuple[NDArray[np.int64], Matrix]] = []
     for first in range(0, n, grouping.block_size):
         end = min(first + grouping.block_size, n)
         begun = [g for g, (start, _) in enumerate(groups) if first <= start < end]
         if begun:
             last = groups[begun[-1]][1]
-            updated = _updated_weight(problem, values, n - last, n - first)
+            updated = _updated_weight(problem, decided, n - last, n - first)
             updated = backend.take(updated, None, np.arange(last - first)[::-1])
             for g in begun:
                 start, stop = groups[g]
@@ -283,30 +284,39 @@ def _in_order_of_processing(
                 )
         codebook = form.codebook(scale, zero, group)
         backend.sic(values, codes, problem.factor, codebook, n - end, n - first)
+        block = np.arange(n - end, n - first)
+        decided.insert(0, (block, _errors(problem, values, block)))
     return scale, zero, group
 
 
-def _updated_weight(problem: Problem, values: Matrix, start: int, stop: int) -> Matrix:
+def _errors(problem: Problem, values: Matrix, block: NDArray[np.int64]) -> Matrix:
+    """(W - Ŵ)ᵀ on the columns of Y that have just been decided."""
+    backend = problem.layer.backend
+    weight = backend.take(problem.zeroed, None, problem.permutation[block])
+    dequantized = backend.take(values, None, block)
+    return backend.transpose(backend.combine(1.0, weight, -1.0, dequantized))
+
+
+def _updated_weight(
+    problem: Problem, decided: list[tuple[NDArray[np.int64], Matrix]], start: int, stop: int
+) -> Matrix:
     """W' on the columns start … stop-1 of Y, when those from `stop` on are decided.
 
     Args:
-        values: Ŵ on the decided columns.
+        decided: the columns of each block that is decided, ascending, and their (W - Ŵ)ᵀ. The chain
+            of E L goes through them in this order, so no block of E is ever moved.
     """
     backend = problem.layer.backend
     weight = backend.take(problem.zeroed, None, problem.permutation[start:stop])
-    n = len(problem.permutation)
-    if stop == n or problem.factor is None:
+    if not decided or problem.factor is None:
         return weight
-    decided, block = np.arange(stop, n), np.arange(start, stop)
-    errors = backend.combine(
-        1.0,
-        backend.take(problem.zeroed, None, problem.permutation[stop:]),
-        -1.0,
-        backend.take(values, None, decided),
-    )
-    fed_back = backend.matmul(errors, backend.take(problem.factor, decided, block))
+    open_ = np.arange(start, stop)
+    rows, _ = backend.shape(weight)
+    fed_back = backend.zeros(rows, stop - start, backend.dtype(weight))
+    for columns, errors in decided:
+        backend.accumulate(fed_back, errors, backend.take(problem.factor, columns, open_), None)
     correction = backend.solve_reversed(
-        fed_back, backend.take(problem.factor, block, block), 0, stop - start
+        fed_back, backend.take(problem.factor, open_, open_), 0, stop - start
     )
     updated = backend.combine(1.0, weight, 1.0, correction)
     check_finite(backend, updated, "the updated weight")

@@ -62,8 +62,9 @@ class NumpyOperations:
         rows: NDArray[np.int64] | None,
         columns: NDArray[np.int64] | None,
     ) -> NDArray:
-        taken = matrix if rows is None else matrix[rows]
-        return np.array(taken if columns is None else taken[:, columns], order="C")
+        if rows is None:
+            return matrix.copy() if columns is None else np.take(matrix, columns, axis=1)
+        return matrix[rows] if columns is None else matrix[np.ix_(rows, columns)]
 
     def scatter_columns(self, matrix: NDArray, columns: NDArray[np.int64], total: int) -> NDArray:
         scattered = np.zeros((len(matrix), total), matrix.dtype)

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from ...reference.checks import check_parameter
 from ...reference.methods.grid_fitting import GridFormat, find_grids
-from ...reference.methods.one_scale import Grouping, Problem
+from ...reference.methods.one_scale import Grouping, Problem, _in_order_of_processing
 from ...reference.operations import Matrix, Operations
 from ...reference.operations.numpy_operations import NUMPY, NumpyOperations, ieee
 from .deviating_operations import Arithmetic, ArithmeticOperations, InChains
@@ -229,8 +229,15 @@ def _stale_grids(
     return scale, zero, group[::-1]
 
 
-def _rebuilt_weight(problem: Problem, values: Matrix, start: int, stop: int) -> Matrix:
-    return problem.layer.backend.solve_reversed(values, problem.factor, start, stop)
+def _rebuilt_grids(
+    problem: Problem, values: Matrix, codes: Matrix, form: GridFormat, grouping: Grouping
+) -> tuple[NDArray, NDArray[np.int32], NDArray[np.int64]]:
+    def rebuilt(problem: Problem, decided: object, start: int, stop: int) -> Matrix:
+        return problem.layer.backend.solve_reversed(values, problem.factor, start, stop)
+
+    inner = Deviation("", "", patches=(("one_scale", "_updated_weight", rebuilt),))
+    with inner.applied():
+        return _in_order_of_processing(problem, values, codes, form, grouping)
 
 
 def _last_of_equals_first(values: NDArray, kind: str | None = None) -> NDArray[np.int64]:
@@ -356,7 +363,7 @@ def algorithm_deviations() -> tuple[Deviation, ...]:
                 patches=(("one_scale", "_in_order_of_processing", _stale_grids),)),
         Deviation("rebuilt-group-scales", "a group's scale comes from weights rebuilt from Y by a "
                 "triangular solve, even where nothing was updated",
-                patches=(("one_scale", "_updated_weight", _rebuilt_weight),)),
+                patches=(("one_scale", "_in_order_of_processing", _rebuilt_grids),)),
         Deviation("upper-median", "dead features are found with the upper median",
                 patches=(("watersic", "live_features", upper),)),
         Deviation("mean-of-medians", "dead features are found with the mean of both medians",

@@ -107,6 +107,13 @@ def test_products(rows, steps, columns, flavour, key, dtype):
     compare("accumulate", total, np.ascontiguousarray(A.T), B, weights)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (40, 255), (3, 257), (70, 513)])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_product_with_itself_is_computed_once_and_mirrored(shape, dtype):
+    A = bell(7, shape, dtype)
+    same_bits(NUMBA.matmul_transposed(A, A), NUMPY.matmul_transposed(A, A))
+
+
 @every_dtype
 def test_products_with_empty_sides(dtype):
     for rows, steps, columns in ((0, 3, 4), (3, 0, 4), (3, 4, 0)):
