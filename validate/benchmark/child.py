@@ -27,6 +27,7 @@ from ...reference.operations import Operations
 from ...reference.operations.numpy_operations import NUMPY
 from .peers import peers
 from .rows import ROWS, Inputs, Placed, Row
+from .whole import WHOLE, measure_whole
 
 SMALL = 40  # of the layer on which everything is compiled
 ORACLE_PAIRS = 1.2e9  # beyond, the oracle takes minutes
@@ -168,6 +169,31 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def measure_method(job: dict[str, Any]) -> dict[str, Any]:
+    """Times of a whole method and of its core, and the memory of the former, ready for JSON.
+
+    Raises:
+        WaterlevelError: the backend is not there, or the method refuses.
+    """
+    whole, operations = WHOLE[job["row"]], get(job["backend"])
+    meter = meter_of(operations)
+    small = Inputs(SMALL, SMALL, job["dtype"])
+    whole.run(small, operations)  # compiles
+    ROWS[whole.core].ours(operations, _placed(operations, small))
+    inputs = Inputs(job["rows"], job["columns"], job["dtype"])
+    placed = _placed(operations, inputs)
+    for need in ROWS[whole.core].needs:
+        getattr(placed, need)
+
+    def run() -> object:
+        return whole.run(inputs, operations)
+
+    _, memory = memory_of(run) if meter is None else meter.memory(run)
+    clock = seconds if meter is None else meter.seconds
+    found = measure_whole(whole, inputs, operations, placed, clock, job["repetitions"])
+    return {**found, "memory": None if memory is None else memory / MEGABYTE}
+
+
 def _against_oracle(
     row: Row,
     operations: Operations,
@@ -193,7 +219,8 @@ def main() -> int:
     """Answers one job; exit code 1 and one line if it cannot be done."""
     try:
         with redirect_stdout(sys.stderr):  # some packages greet
-            found = measure(json.load(sys.stdin))
+            job = json.load(sys.stdin)
+            found = (measure_method if job["row"] in WHOLE else measure)(job)
     except (WaterlevelError, MemoryError) as error:
         print(str(error) or type(error).__name__, file=sys.stderr)
         return 1

@@ -12,6 +12,9 @@ Columns, medians of repetitions that alternate with what they are compared with:
     × BLAS     so many times as fast as the inexact equivalent on BLAS and LAPACK (for cancellation
                and for the cores a block-updated version of the same: `block_updated`)
 
+Whole methods (`--whole`) have a table of their own: ms, MB, and `× core`, so many times what their
+core takes, which is factor, target and codes once.
+
 A table of its own compares with published packages where they are installed (`peers`), up to 2048
 columns. One that takes more than 5 s is measured once.
 
@@ -45,6 +48,7 @@ from ...backends.cuda.meter import meter_of
 from ...reference.contract import CONTRACT_VERSION
 from ...reference.errors import BadInput, WaterlevelError
 from ..benchmark.rows import ROWS
+from ..benchmark.whole import WHOLE
 from ..support.backend_choice import add_backend_argument, choose_backend
 from ..support.console import number, one_line, table
 from ..support.environment import device_line, environment, environment_line
@@ -82,6 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=DTYPES, help="only this one (both; with --quick float64)"
     )
     parser.add_argument("--only", metavar="TEXT", help="only rows with this in their name")
+    parser.add_argument(
+        "--whole", action="store_true", help="whole methods, in multiples of their cores"
+    )
     parser.add_argument("--repetitions", type=int, metavar="N", help=f"({REPETITIONS})")
     parser.add_argument("--threads", type=int, metavar="N", help="of all that is compared (cores)")
     parser.add_argument("--quick", action="store_true", help=f"sizes {QUICK_SIZES}, float64")
@@ -102,9 +109,12 @@ def run(arguments: argparse.Namespace) -> int:
     repetitions = at_least_one("--repetitions", arguments.repetitions)
     repetitions = repetitions or (QUICK_REPETITIONS if arguments.quick else REPETITIONS)
     threads = at_least_one("--threads", arguments.threads) or _cores()
-    names = [name for name in ROWS if (arguments.only or "").lower() in name.lower()]
+    measured = WHOLE if arguments.whole else ROWS
+    names = [name for name in measured if (arguments.only or "").lower() in name.lower()]
     if not names:
-        raise BadInput(f"--only: no row has {arguments.only!r} in it; there are {', '.join(ROWS)}")
+        raise BadInput(
+            f"--only: no row has {arguments.only!r} in it; there are {', '.join(measured)}"
+        )
     check_json_target(arguments.json)
     choice = choose_backend(arguments.backend)
     backend = arguments.backend or choice.backend.name
@@ -113,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         Job(name, *shape, dtype, backend, threads, repetitions)
         for dtype in dtypes
         for name in names
-        for shape in shapes(sizes, ROWS[name].square)
+        for shape in shapes(sizes, name in ROWS and ROWS[name].square)
     ]
     meter = meter_of(choice.backend)
     found, failed = measure_all(jobs)
@@ -240,7 +250,7 @@ def growth(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def text(report: dict[str, Any]) -> str:
     """The tables for a terminal."""
-    device = report["device"]
+    device, whole = report["device"], report["rows"][0]["row"] in WHOLE
     library = "× BLAS" if device is None else "× eager"
     columns = {
         "": lambda row: row["row"],
@@ -256,9 +266,12 @@ def text(report: dict[str, Any]) -> str:
     }
     if device is None:
         del columns["of copy"]
+    if whole:
+        columns = {name: columns[name] for name in ("", "rows×columns", "dtype", "ms", "MB")}
+        columns["× core"] = lambda row: number(row["times_core"], 2)
     lines = [[cell(row) for cell in columns.values()] for row in report["rows"]]
     grown = [(row["row"], row["dtype"], number(row["exponent"], 2)) for row in report["growth"]]
-    compared = _peers_table(report["rows"])
+    compared = "" if whole else _peers_table(report["rows"])
     threads = f"{report['threads']} thread" + ("s" if report["threads"] > 1 else "")
     return "\n".join(
         (

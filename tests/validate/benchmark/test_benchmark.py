@@ -13,6 +13,7 @@ from waterlevel.reference.operations.numpy_operations import NUMPY, NumpyOperati
 from waterlevel.validate.benchmark import block_updated, eager
 from waterlevel.validate.benchmark.child import memory_of
 from waterlevel.validate.benchmark.rows import MAXIMUM, ROWS, STEP, Inputs, Placed
+from waterlevel.validate.benchmark.whole import WHOLE
 from waterlevel.validate.cli import bench as benchmark
 from waterlevel.validate.cli.main import main
 
@@ -333,3 +334,27 @@ def test_sizes_are_sorted():
     assert benchmark.parse_sizes("64,8,64") == [8, 64]
     with pytest.raises(BadInput):
         benchmark.parse_sizes("")
+
+
+def test_whole_methods_are_told_in_multiples_of_their_cores(capsys, tmp_path):
+    target = tmp_path / "whole.json"
+    arguments = ["--whole", "--only", "static", "--sizes", "16", "--dtype", "float32"]
+    assert main(["bench", *arguments, "--repetitions", "2", "--json", str(target)]) == 0
+    report = json.loads(target.read_text())
+    assert [row["row"] for row in report["rows"]] == [next(n for n in WHOLE if "static" in n)] * 3
+    for row in report["rows"]:
+        ratios = sorted(
+            whole / core for whole, core in zip(*row["all_seconds"].values(), strict=True)
+        )
+        assert row["times_core"] == pytest.approx(sum(ratios) / 2)
+        assert row["memory"] >= 0
+    told = capsys.readouterr().out
+    assert "× core" in told
+    assert "× BLAS" not in told
+
+
+def test_the_core_of_a_whole_method_is_a_row():
+    assert {whole.core for whole in WHOLE.values()} == {"WaterSIC core", "GPTQ core"} <= set(ROWS)
+    inputs = Inputs(6, 8, "float64")
+    for whole in WHOLE.values():
+        assert whole.run(inputs, NUMPY)
