@@ -95,10 +95,13 @@ def attention_weights(
         seen: queries × keys.
     """
     xp = library.xp
-    t = xp.round((scores * factor) * unit)
-    t = xp.where(xp.asarray(seen), t, library.put(-np.inf))
-    u = t - xp.max(t, axis=-1, keepdims=True)
-    w = xp.round(power_of_two(library, u) * float(np.ldexp(1.0, WEIGHT_BITS - BITS)))
+    scores *= factor
+    scores *= unit
+    t = xp.where(xp.asarray(seen), library.rint(scores), library.put(-np.inf))
+    t -= xp.max(t, axis=-1, keepdims=True)
+    w = power_of_two(library, t)
+    w *= float(np.ldexp(1.0, WEIGHT_BITS - BITS))
+    w = library.rint(w)
     return w, xp.sum(w, axis=-1, keepdims=True)
 
 
@@ -109,8 +112,9 @@ def value_slices(
     xp, unit = library.xp, units(limit, value_bits())
     scaled = v * library.put(1 / unit)
     hi = xp.round(scaled)
-    lo = xp.round((scaled - hi) * float(1 << value_bits()))
-    return xp.concat([hi, lo], axis=-1), unit
+    scaled -= hi
+    scaled *= float(1 << value_bits())
+    return xp.concat([hi, library.rint(scaled)], axis=-1), unit
 
 
 def attention(

@@ -63,12 +63,16 @@ def power(library: ArrayLibrary, t: Array) -> tuple[Array, Array]:
     Relative error below 2^-24. Exactness: bits.
     """
     xp = library.xp
-    u = t * (1 / UNIT)
-    k = xp.round(u)
-    r = u - k
-    p = r * 0.0 + COEFFICIENTS[DEGREE]
-    for c in reversed(COEFFICIENTS[:DEGREE]):
-        p = xp.round(p * r) + c
+    r = t * (1 / UNIT)
+    k = xp.round(r)
+    r -= k
+    p = r * COEFFICIENTS[DEGREE]
+    for c in reversed(COEFFICIENTS[1:DEGREE]):
+        p = library.rint(p)
+        p += c
+        p *= r
+    p = library.rint(p)
+    p += COEFFICIENTS[0]
     return p, k
 
 
@@ -76,5 +80,7 @@ def power_of_two(library: ArrayLibrary, t: Array) -> Array:
     """2^26·2^(t/2^26), for integers t ≤ 0; t below -64·2^26 counts as that."""
     xp = library.xp
     p, k = power(library, xp.clip(t, LOWEST * UNIT, None))
-    index = xp.astype(k, xp.int64) - LOWEST
-    return p * xp.reshape(xp.take(library.put(POWERS), xp.reshape(index, (-1,))), k.shape)
+    k -= LOWEST
+    index = xp.reshape(xp.astype(k, xp.int64), (-1,))
+    p *= xp.reshape(xp.take(library.put(POWERS), index), k.shape)
+    return p

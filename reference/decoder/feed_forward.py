@@ -32,6 +32,13 @@ from .library import Array, ArrayLibrary
 def swiglu(library: ArrayLibrary, gate: Array, up: Array) -> Array:
     """g·σ(g)·u, element by element. Exactness: bits."""
     xp = library.xp
-    e = power_of_two(library, -xp.round((xp.abs(gate) * LOG2_E) * UNIT))
-    one = library.put(UNIT)
-    return (gate * (xp.where(gate >= 0, one, e) / (one + e))) * up
+    t = xp.abs(gate)
+    t *= LOG2_E
+    t *= -UNIT
+    e, one = power_of_two(library, library.rint(t)), library.put(UNIT)
+    open_ = xp.where(gate >= 0, one, e)
+    e += one
+    open_ /= e
+    open_ *= gate
+    open_ *= up
+    return open_

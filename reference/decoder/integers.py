@@ -96,7 +96,7 @@ def grid(
 ) -> tuple[Array, NDArray[np.float64]]:
     """m = rint(x/u) and u, one for all places along `axis` (kept, of length 1; on the host)."""
     unit = units(library.host(library.xp.max(library.xp.abs(x), axis=axis, keepdims=True)), bits)
-    return library.xp.round(x * library.put(1 / unit)), unit
+    return library.rint(x * library.put(1 / unit)), unit
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,10 @@ on NumPy, PyTorch, JAX and CuPy. Two rules keep the bits the same:
   compiler that fuses the two then changes nothing;
 - a square root is taken on the host, where it is correctly rounded: one number a token.
 
+An assignment such as x *= y changes an array in place where a library allows that, which saves
+NumPy the time for a new one, and makes a new one elsewhere. So it may stand only where x belongs to
+the function that says it.
+
 A sum that is zero may be -0.0 or +0.0, as a library likes; whoever shows it adds +0.0 first.
 
 Worked example:
@@ -53,6 +57,10 @@ class ArrayLibrary:
                 x = getattr(x, name)()
                 break
         return np.asarray(x)
+
+    def rint(self, x: Array) -> Array:
+        """The nearest integers, ties to even; x may be overwritten."""
+        return np.rint(x, out=x) if isinstance(x, np.ndarray) else self.xp.round(x)
 
     def product(self, a: Array, b: Array) -> Array:
         """A B for matrices of integers whose sums are exact; here alone products are summed.

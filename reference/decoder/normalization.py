@@ -47,4 +47,6 @@ def rms_norm(library: ArrayLibrary, x: Array, gain: Array, epsilon: float) -> Ar
     n = x.shape[-1]
     m, unit = grid(library, x, share(n)[1])
     square = library.host(library.xp.sum(m * m, axis=-1, keepdims=True))
-    return (x * library.put(inverse_root(square, unit, n, epsilon))) * gain
+    y = x * library.put(inverse_root(square, unit, n, epsilon))
+    y *= gain
+    return y

@@ -46,9 +46,14 @@ class Passes(ArrayLibrary):
         residual: Array | None,
     ) -> Array:
         """residual + (sums·u·v + bias); `sums` may be overwritten."""
-        y = ((sums + self.zero) * self.put(unit)) * layer.unit
-        y = y if layer.bias is None else y + layer.bias
-        return y if residual is None else residual + y
+        sums += self.zero
+        sums *= self.put(unit)
+        sums *= layer.unit
+        if layer.bias is not None:
+            sums += layer.bias
+        if residual is not None:
+            sums += residual
+        return sums
 
     def rms_norm(self, x: Array, gain: Array, epsilon: float) -> Array:
         """`normalization.rms_norm`."""
@@ -71,7 +76,9 @@ class Passes(ArrayLibrary):
     def exponentials(self, t: Array, bits: int) -> Array:
         """Σ rint(2^(t/2^26 + bits)) over the last axis, integers t ≤ 0."""
         scale = float(np.ldexp(1.0, bits - exponential.BITS))
-        return self.xp.sum(self.xp.round(exponential.power_of_two(self, t) * scale), axis=-1)
+        powers = exponential.power_of_two(self, t)
+        powers *= scale
+        return self.xp.sum(self.rint(powers), axis=-1)
 
     def gridded(self, x: Array, layer: Linear) -> tuple[Array, NDArray[np.float64]]:
         """x as layers with as many inputs take it."""

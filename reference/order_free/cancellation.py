@@ -12,7 +12,8 @@ All are integers. **Bound**: every partial sum for column j, of any subset in an
 
 by the triangle inequality. If bound_s[j] < 2⁵³ no sum rounds, and the columns may be cancelled one
 by one, in blocks, or recursively as below: decide the right half, subtract its product from the
-left half, decide the left half. The bound itself needs no care: its terms are integers ≥ 0, sums of
+left half, decide the left half; the last few one by one, as products of narrow matrices cost more
+than they compute. The bound itself needs no care: its terms are integers ≥ 0, sums of
 them are exact below 2⁵³, and rounding is monotone, so a sum that reaches 2⁵³ is found to.
 
 If the bound is not met the grid is too fine and the caller starts again with a coarser one: a
