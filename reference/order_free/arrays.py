@@ -113,12 +113,12 @@ def _need_float64(library: Library, name: str) -> None:
 
 
 def to_host(array: Array) -> NDArray[np.float64]:
-    """The numbers of any array as float64 in NumPy; exact for all narrower float formats."""
+    """The numbers of any array as float64 in NumPy, to be read; exact for narrower formats."""
     if hasattr(array, "detach"):  # torch: NumPy has no bfloat16
         array = array.detach().double().cpu().numpy()
     elif hasattr(array, "get") and hasattr(array, "device"):  # CuPy
         array = array.get()
-    return np.asarray(array).astype(np.float64)
+    return np.asarray(array).astype(np.float64, copy=False)
 
 
 def checked_matrix(name: str, array: Array) -> NDArray[np.float64]:

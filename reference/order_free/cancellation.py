@@ -77,7 +77,7 @@ class Cancellation:
         self.library = library
         self.coupling = coupling
         self.decide = decide
-        self.bound = [self._largest(columns) for columns in target]
+        self.bound = [self._largest(columns).copy() for columns in target]
         self._check(slice(None))
 
     def run(self, columns: list[Array], first: int) -> list[Array]:

@@ -302,7 +302,9 @@ class LatticeProblem:
         by_column = powers(self.target.column_exponent + exponent + f)
         by_row = self.library.put(powers(self.target.row_exponent)[None, :])
         scaled = self.target.value * self.library.put(mantissa[:, None])
-        return (scaled * by_row) * self.library.put(by_column[:, None])
+        scaled *= by_row
+        scaled *= self.library.put(by_column[:, None])
+        return scaled
 
     def _run(self, spacing: float, f: int) -> _Run:
         library, xp = self.library, self.library.functions

@@ -155,9 +155,11 @@ def product_transposed(
         total = None
         for p, s, power in terms:
             if there[0][p] and there[1][s]:
-                term = (L[s][first:end, start:] @ W[p][start:, :]) * 2.0**power
+                term = L[s][first:end, start:] @ W[p][start:, :]
+                term *= 2.0**power
                 total = term if total is None else total + term
         if total is None:
             total = library.put(np.zeros((end - first, len(weight))))
-        panels.append(total * 2.0 ** -(WEIGHT_WIDTH + q))
+        total *= 2.0 ** -(WEIGHT_WIDTH + q)
+        panels.append(total)
     return Scaled(xp.concat(panels, axis=0), row, column)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from waterlevel.validate.cli.export import OUTPUTS, export_case
 from waterlevel.validate.cli.main import main
 from waterlevel.validate.conformance.outcomes import run_case
 from waterlevel.validate.golden.case import expected_error, load_index
+from waterlevel.validate.golden.independent import IndependentOperations
 
 EXAMPLE = "waterlevel.validate.conformance.example_backend:Backend"
 TEMPTING = "waterlevel.validate.conformance.example_backend:Tempting"
@@ -276,6 +278,29 @@ def test_a_program_that_reads_and_writes_files(tmp_path: Path, capsys):
     assert f"1 skipped (no outputs.safetensors was written): {some('find_nonfinite')[0].id}" in text
     assert "there is no error 'Oops'" in text
     assert f"{len(places) - 4} cases passed, 3 failed" in text
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler named cc")
+def test_a_program_without_an_order_of_sums_reaches_order_free_bits(tmp_path: Path, capsys):
+    globs = ["order_free_lattice/*-6x12-*", "order_free_grid/*/bits*", "order_free_cholesky/*/n*"]
+    arguments = [argument for glob in globs for argument in ("--cases", glob)]
+    arguments += ["--size", "small"]
+    assert main(["export", str(tmp_path), *arguments]) == 0
+    places = be_a_program(tmp_path, IndependentOperations())
+    capsys.readouterr()
+    assert main(["validate", "--outputs", str(tmp_path), *arguments]) == 0
+    text = capsys.readouterr().out
+    assert f"{len(places)} cases passed, 0 failed" in text
+    for function in ("lattice", "grid", "cholesky"):
+        assert re.search(rf"^order_free_{function} +order-free bits$", text, re.MULTILINE)
+    wrong = next(place for place in places if "grid" in place.parts[-3]) / "outputs.safetensors"
+    tensors = load_file(wrong)
+    tensors["scale"].flat[2] = np.nextafter(tensors["scale"].flat[2], 0)
+    save_file(tensors, wrong)
+    assert main(["validate", "--outputs", str(tmp_path), *arguments]) == 1
+    text = capsys.readouterr().out
+    assert re.search(r"^order_free_grid +none$", text, re.MULTILINE)
+    assert re.search(r"^order_free_lattice +order-free bits$", text, re.MULTILINE)
 
 
 def test_outputs_that_cannot_be_read_are_a_failure(tmp_path: Path, capsys):
