@@ -271,7 +271,7 @@ def away(x):
 DECISIONS: dict[str, Callable] = {
     "half-away": decision(rounding=away),
     "half-up": decision(rounding=lambda x: np.floor(x + 0.5)),
-    "truncation": decision(rounding=np.fix),
+    "truncation": decision(rounding=np.trunc),
     "reciprocal-division": decision(ratio=lambda x, d: x * (1 / d)),
     "zero-inside-rounding": decision(level=lambda v, zero: np.rint(v + zero)),
     "clamped-gain-0-1": decision(gain=lambda g: min(max(g, 0.0), 1.0)),

@@ -104,8 +104,10 @@ def test_nothing_is_left(environment):
     environment.pip(*INSTALL, "-e", str(environment.source))
     left = {path.relative_to(environment.site).parts[0] for path in environment.installed()}
     assert "waterlevel" not in left, left
+    assert not (environment.site / "waterlevel").exists()
     assert environment.source in environment.use().parents
     assert environment.compiled() == []
 
     environment.pip("uninstall", "-y", "waterlevel")
     assert environment.installed() == before
+    assert not (environment.site / "waterlevel").exists()
