@@ -44,7 +44,13 @@ from ...reference.operations import Operations
 from ...reference.operations.layer import Layer, prepare
 from ..layers import study_tables as tables
 from ..layers.layer_files import LayerFile, covariance_of, read_layer
-from ..layers.remarks import side_information_rate
+from ..layers.remarks import (
+    on_covariance,
+    output_energy,
+    relative_error,
+    side_information_rate,
+    tokens_of,
+)
 from ..support.backend_choice import add_backend_argument, choose_backend
 from ..support.console import describe, fail, one_line
 from ..support.workers import map_in_processes
@@ -61,9 +67,15 @@ OF_A_LAYER = (WaterlevelError, OSError, MemoryError, LinAlgError)
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What the methods share: one prepared layer, its rotation and its spectrum."""
+    """What the methods share: one prepared layer, its rotation and its spectrum.
+
+    Attributes:
+        energy: of the output, per weight. remarks: what somebody should know of Σ, a line each.
+    """
 
     layer: Layer
+    energy: float
+    remarks: tuple[str, ...]
     eigenvalues: NDArray
     eigenvectors: NDArray
     rotation: Rotation
@@ -93,6 +105,7 @@ class Result:
         method: a key of METHODS. target: the `rate` searched for. rate_met: within
             `search.TOLERANCE`.
         rate … gap: see `reference.coding.rates` and `reference.methods.results`.
+        relative_error: D over the energy of the layer's output; None without any.
         parameters: every parameter of the method.
     """
 
@@ -104,6 +117,7 @@ class Result:
     rate_pooled: float
     rate_huffman: float
     distortion: float
+    relative_error: float | None
     limit: float
     gap: float
     parameters: dict[str, Any]
@@ -135,6 +149,21 @@ def _failed(
 ) -> Failed:
     reason = error if isinstance(error, str) else describe(error)
     return Failed(path.stem, str(path), method, target, reason.removeprefix(f"{path}: "))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All of one layer.
+
+    Attributes:
+        energy: of its output, per weight; None where nothing could be computed.
+        remarks: what somebody should know of its Σ, a line each.
+    """
+
+    results: list[Result]
+    failed: list[Failed]
+    energy: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,9 +235,11 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = [Job(Path(layer["file"]), rows, tuple(rates), backend) for layer in layers]
     workers = 1 if choice.backend.name != "numpy" else max(1, min(workers or cores(), len(jobs)))
     measured = map_in_processes(measure, jobs, workers, "study", _lost, "layer")
-    for layer, (results, missing) in zip(layers, measured, strict=True):
-        layer["results"] = [asdict(result) for result in results]
-        failed += missing
+    for layer, found in zip(layers, measured, strict=True):
+        layer["results"] = [asdict(result) for result in found.results]
+        layer["energy"] = found.energy
+        layer["remarks"] += [f"{layer['name']}: {remark}." for remark in found.remarks]
+        failed += found.failed
     layers = [layer for layer in layers if layer["results"]]
 
     report = {
@@ -311,31 +342,35 @@ def describe_layer(layer: LayerFile, rows: int | None) -> dict[str, Any]:
     }
 
 
-def measure(job: Job) -> tuple[list[Result], list[Failed]]:
+def measure(job: Job) -> Measured:
     """Quantise at every rate by every method, in the order of METHODS; what failed stands apart."""
     try:
         subject = _subject(read_layer(job.path), job.rows, get(job.backend))
     except OF_A_LAYER as error:
-        return [], [_failed(job.path, error)]
+        return Measured([], [_failed(job.path, error)])
     results, failed = [], []
     for rate in job.rates:
         for method, quantize in METHODS.items():
             try:
-                results.append(_result(method, rate, quantize(subject, rate)))
+                results.append(_result(method, rate, quantize(subject, rate), subject.energy))
             except OF_A_LAYER as error:
                 failed.append(_failed(job.path, error, method, rate))
-    return results, failed
+    return Measured(results, failed, subject.energy, subject.remarks)
 
 
-def _lost(job: Job, reason: str) -> tuple[list[Result], list[Failed]]:
-    return [], [_failed(job.path, reason)]
+def _lost(job: Job, reason: str) -> Measured:
+    return Measured([], [_failed(job.path, reason)])
 
 
 def _subject(layer: LayerFile, rows: int | None, backend: Operations) -> Subject:
     weight = layer.weight[:rows]
     covariance = covariance_of(layer, backend, "float64")
     prepared = prepare(weight, covariance, backend=backend)  # checked before LAPACK sees it
-    return Subject(prepared, *eigenbasis(covariance), _rotation(weight.shape[1]))
+    eigenvalues, eigenvectors = eigenbasis(covariance)
+    said = on_covariance(covariance, eigenvalues, False, tokens_of(layer.description))
+    energy = output_energy(weight, covariance)
+    rotation = _rotation(weight.shape[1])
+    return Subject(prepared, energy, tuple(said), eigenvalues, eigenvectors, rotation)
 
 
 def _rotation(columns: int) -> Rotation:
@@ -352,7 +387,7 @@ def _haar_needed(columns: int) -> bool:
     return False
 
 
-def _result(method: str, target: float, quantized: Quantized) -> Result:
+def _result(method: str, target: float, quantized: Quantized, energy: float) -> Result:
     rates = quantized.rates
     return Result(
         method,
@@ -363,6 +398,7 @@ def _result(method: str, target: float, quantized: Quantized) -> Result:
         rates.rate_pooled,
         rates.rate_huffman,
         quantized.distortion,
+        relative_error(quantized.distortion, energy),
         quantized.limit,
         quantized.gap,
         quantized.parameters,

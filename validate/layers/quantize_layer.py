@@ -160,7 +160,13 @@ def quantize(
         inexact |= {"limit": "eigenvalues by LAPACK", "gap": "eigenvalues by LAPACK"}
     inexact["relative_error"] = "the energy of the output by BLAS"
     spectrum = covariance_eigenvalues(covariance) if eigenvalues is None else eigenvalues
-    said = remarks.on_covariance(covariance, spectrum, rotate is not None, _tokens(layer))
+    said = remarks.on_covariance(
+        covariance,
+        spectrum,
+        rotate is not None,
+        remarks.tokens_of(layer.description),
+        rounded=parameters.get("unseen") == "rtn",
+    )
 
     if method == "waterfilling":
         progress.stage("eigenvectors")
@@ -188,15 +194,9 @@ def quantize(
             name: inexact[name] for name in ("rotation", "relative_error") if name in inexact
         }
     unused = tuple(name for name in layer.digests if name not in used)
-    relative = remarks.relative_error(layer.weight, covariance, result.distortion)
+    energy = remarks.output_energy(layer.weight, covariance)
+    relative = remarks.relative_error(result.distortion, energy)
     return Outcome(result, layer, stored, inexact, unused, tuple(said), relative)
-
-
-def _tokens(layer: LayerFile) -> int | None:
-    """Of the calibration, where the file says it."""
-    calibration = layer.description.get("calibration")
-    tokens = calibration.get("tokens") if isinstance(calibration, dict) else None
-    return tokens if isinstance(tokens, int) else None
 
 
 def _rotation(

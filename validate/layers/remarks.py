@@ -29,17 +29,24 @@ VANISHING = 2.0**-24
 # Mean square of the median feature. Inputs of linear layers behind a normalisation are near 1, the
 # widest of the bundled layers below 10; a sum over a few thousand tokens is above 1000.
 LOOKS_LIKE_A_SUM = 1000.0
+# Normalised inputs lack a direction, and some others nearly vanish: a few are nothing to speak of.
+FULL_RANK = 0.9  # of the features that calibration saw
 NAMED = 4  # features that are named one by one
 
 
 def on_covariance(
-    covariance: NDArray, eigenvalues: NDArray[np.float64], rotated: bool, tokens: int | None = None
+    covariance: NDArray,
+    eigenvalues: NDArray[np.float64],
+    rotated: bool,
+    tokens: int | None = None,
+    rounded: bool = False,
 ) -> list[str]:
     """Lines on Σ, n×n; empty if all is well.
 
     Args:
         eigenvalues: of Σ. rotated: whether a rotation mixes the features before they are coded.
-        tokens: of the calibration, where known.
+        tokens: of the calibration, where known. rounded: whether a feature that calibration never
+            saw is rounded, and not zeroed.
 
     Raises:
         BadInput: every diagonal element is 0.
@@ -55,10 +62,10 @@ def on_covariance(
     lines = []
     if len(unseen):
         names = ", ".join(map(str, unseen[:NAMED])) + (", …" if len(unseen) > NAMED else "")
+        zeroed = "" if rotated or rounded else "their weights become 0, and "
         lines.append(
-            f"calibration never saw {len(unseen)} of {n} features (columns {names}): "
-            f"{'' if rotated else 'their weights become 0, and '}distortion, limit and gap do not "
-            "cover them"
+            f"calibration never saw {len(unseen)} of {n} features (columns {names}): {zeroed}"
+            "distortion, limit and gap do not cover them"
         )
     rank = _rank(covariance, eigenvalues)
     if tokens is not None and tokens < n:
@@ -66,7 +73,7 @@ def on_covariance(
             f"calibration had {tokens} tokens for {n} inputs: directions that it did not see cost "
             "nothing here, and something in use; calibrate with several times as many"
         )
-    elif rank < n - len(unseen):
+    elif rank < FULL_RANK * (n - len(unseen)):
         lines.append(
             f"covariance has rank {rank} of {n}: fewer tokens than inputs, or inputs that depend "
             "on each other; directions that it lacks cost nothing here, and something in use"
@@ -78,6 +85,13 @@ def on_covariance(
             f"square {median:.3g}): codes are the same, the distortion is too large by the count"
         )
     return lines
+
+
+def tokens_of(description: Mapping[str, Any]) -> int | None:
+    """Of the calibration, where the description of a layer file says it."""
+    calibration = description.get("calibration")
+    tokens = calibration.get("tokens") if isinstance(calibration, dict) else None
+    return tokens if isinstance(tokens, int) else None
 
 
 def _rank(covariance: NDArray, eigenvalues: NDArray[np.float64]) -> int:
@@ -93,10 +107,14 @@ def _rank(covariance: NDArray, eigenvalues: NDArray[np.float64]) -> int:
     return int(np.count_nonzero(scaled > n * VANISHING * scaled.max()))
 
 
-def relative_error(weight: NDArray, covariance: NDArray, distortion: float) -> float | None:
-    """D over tr(W Σ Wᵀ)/(a·n), the energy of the output; None where there is none."""
+def output_energy(weight: NDArray, covariance: NDArray) -> float:
+    """tr(W Σ Wᵀ)/(a·n): what D is a part of."""
     W = weight.astype(np.float64)
-    energy = float(np.vdot(W @ covariance.astype(np.float64), W)) / W.size
+    return float(np.vdot(W @ covariance.astype(np.float64), W)) / W.size
+
+
+def relative_error(distortion: float, energy: float) -> float | None:
+    """D over the energy of the output; None where there is none."""
     return distortion / energy if energy > 0 else None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..support.console import number
+from .remarks import decibels
 
 WIDTH = 100
 RATES_SIDE_BY_SIDE = 3
@@ -17,6 +18,7 @@ LEGEND = """\
 rate    what a file costs, bits per weight: entropy coded, side information included; searched for
 column  rate_column: the mean of each column's own entropy, without side information
 D       distortion: tr((Ŵ-W) Σ (Ŵ-W)ᵀ) per weight
+dB      of D over the energy of the output, tr(W Σ Wᵀ) per weight
 limit   limit for Gaussian weights: the least rate that reverse waterfilling allows at this D
 gap     column - limit. In theory WaterSIC and waterfilling end at 0.255 for Gaussian weights; those
         of a model are not quite Gaussian, so their gap can be smaller."""
@@ -106,7 +108,20 @@ def _layer_text(
         return f"{column:>5} {result['distortion']:8.2e} {limit:>5} {gap:>6}{mark}"
 
     lines = _side_by_side(methods, rates, "column    D     limit    gap ", cell)
-    return "\n".join([_wrapped("", f"{title}[{marks}]" if marks else title), lines])
+    heading = _wrapped("", f"{title}[{marks}]" if marks else title)
+    return "\n".join([heading, lines, *_relative_errors(layer, methods, rates)])
+
+
+def _relative_errors(
+    layer: Mapping[str, Any], methods: Sequence[str], rates: Sequence[float]
+) -> list[str]:
+    """D in dB of the output's energy, all methods at a rate in one line."""
+    lines = []
+    for rate in rates:
+        found = [(method, find(layer["results"], method, rate)) for method in methods]
+        said = (f"{method} {decibels(r['relative_error'])}" for method, r in found if r is not None)
+        lines.append(_wrapped("dB  ", f"at rate {rate:g}: {', '.join(said).replace(' dB', '')}"))
+    return lines
 
 
 def _summary_text(

@@ -132,6 +132,68 @@ def test_json_is_complete(tmp_path: Path, layer: Path):
     assert len(report["summary"]) == 2 * len(METHODS)
 
 
+def test_distortion_is_told_relative_to_the_output(
+    tmp_path: Path, layer: Path, capsys: pytest.CaptureFixture[str]
+):
+    (found,) = study_of(tmp_path, layer, "--rates", "4")["layers"]
+    W, S = tensors()["weight"], tensors()["covariance"]
+    assert found["energy"] == pytest.approx(np.trace(W @ S @ W.T) / W.size, rel=1e-12)
+    decibels = []
+    for result in found["results"]:
+        assert result["relative_error"] == result["distortion"] / found["energy"]
+        decibels.append(f"{10 * math.log10(result['relative_error']):.1f}")
+    printed = " ".join(capsys.readouterr().out.split())
+    said = ", ".join(f"{method} {value}" for method, value in zip(METHODS, decibels, strict=True))
+    assert f"dB at rate 4: {said}" in printed
+
+
+def unseen(S: np.ndarray) -> np.ndarray:
+    return S * np.outer(*2 * [np.arange(len(S)) != 3])
+
+
+def low_rank(S: np.ndarray) -> np.ndarray:
+    x = np.linalg.cholesky(S)[:, :3]
+    return x @ x.T
+
+
+SAID = {
+    "never saw": ("calibration never saw 1 of 8 features (columns 3)", unseen, None),
+    "tokens": ("calibration had 5 tokens for 8 inputs", lambda S: S, 5),
+    "rank": ("covariance has rank 3 of 8", low_rank, None),
+    "sum": ("covariance looks like a sum over tokens", lambda S: S * 65536, None),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_should_be_known_of_a_covariance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+):
+    expected, change, tokens = SAID[case]
+    content = tensors()
+    content["covariance"] = change(content["covariance"])
+    path = write(tmp_path / "odd.safetensors", content, calibration={"tokens": tokens})
+    sound = write(tmp_path / "sound.safetensors", tensors())
+    odd, well = study_of(tmp_path, path, sound, "--rates", "4")["layers"]
+    (remark,) = odd["remarks"]
+    assert remark.startswith(f"odd: {expected}")
+    assert well["remarks"] == []
+    printed = capsys.readouterr().out
+    assert " ".join(f"[1] {remark}".split()) in " ".join(printed.split())
+    assert "odd: 48×8[1]" in printed
+
+
+def test_a_covariance_that_is_zero_takes_nothing_from_the_others(
+    tmp_path: Path, layer: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = {**tensors(), "covariance": np.zeros((8, 8))}
+    nothing = write(tmp_path / "nothing.safetensors", content)
+    assert run(nothing, layer, "--rates", "4") == 2
+    printed = capsys.readouterr()
+    assert "small: 48×8" in printed.out
+    (line,) = (line for line in printed.err.splitlines() if "nothing" in line)
+    assert line.startswith(f"waterlevel study: {nothing}: covariance is zero: calibration saw no")
+
+
 def test_summary(tmp_path: Path, layer: Path, capsys: pytest.CaptureFixture[str]):
     second = write(tmp_path / "second.safetensors", tensors(rows=400, seed=1))
     report = study_of(tmp_path, layer, second, "--rates", "3")
@@ -410,6 +472,7 @@ def bundled_report(rates: list[float]) -> dict[str, Any]:
     paths, left_out = study.choose_files([], wide_too=False)
     layers = [study.describe_layer(study.read_layer(path), None) for path in paths]
     long = {**dict.fromkeys(MEASURED, 9.8765), "gap": -1.2345, "rate_met": False}
+    long["relative_error"] = 1e-9
     for layer in layers:
         layer["results"] = [
             {**long, "method": method, "target": rate} for rate in rates for method in METHODS

@@ -11,6 +11,7 @@ from waterlevel.reference.limits.gaussian_limit import covariance_eigenvalues
 from waterlevel.validate.layers.remarks import (
     on_covariance,
     on_grid,
+    output_energy,
     relative_error,
     side_information_rate,
 )
@@ -37,6 +38,8 @@ def test_features_that_calibration_never_saw():
     assert not gptq(W, S, bits=4).dequantized[:, [1, 3, 5, 7, 9]].any()
     (line,) = said(S, rotated=True)
     assert "become 0" not in line
+    (line,) = on_covariance(S, covariance_eigenvalues(S), False, rounded=True)
+    assert "become 0" not in line
 
 
 def test_fewer_tokens_than_inputs():
@@ -47,6 +50,17 @@ def test_fewer_tokens_than_inputs():
     assert line.startswith("calibration had 6 tokens for 24 inputs")
     float32 = (X.astype(np.float32).T @ X.astype(np.float32)) / np.float32(6)
     assert said(float32)[0].startswith("covariance has rank 6 of 24")
+
+
+def test_a_few_directions_less_are_nothing_to_speak_of():
+    X = bell(73, (400, 24), np.float64)
+    centred = X - X.mean(axis=1, keepdims=True)  # as a normalisation leaves it
+    S = centred.T @ centred / 400
+    assert np.linalg.matrix_rank(S) == 23
+    assert said(S) == []
+    X[:, 20:] = X[:, :4]
+    (line,) = said(X.T @ X / 400)
+    assert line.startswith("covariance has rank 20 of 24")
 
 
 def test_a_sum_in_place_of_a_mean():
@@ -65,9 +79,9 @@ def test_a_covariance_that_is_zero():
 def test_relative_error():
     result = rtn(W, SIGMA, bits=4)
     energy = np.trace(W @ SIGMA @ W.T) / W.size
-    found = relative_error(W, SIGMA, result.distortion)
-    assert found == pytest.approx(result.distortion / energy, rel=1e-12)
-    assert relative_error(0 * W, SIGMA, 0.0) is None
+    assert output_energy(W, SIGMA) == pytest.approx(energy, rel=1e-12)
+    assert relative_error(result.distortion, energy) == result.distortion / energy
+    assert relative_error(0.0, output_energy(0 * W, SIGMA)) is None
 
 
 def test_codes_at_the_ends_and_unused_levels():
