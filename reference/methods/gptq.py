@@ -72,6 +72,7 @@ def gptq(
     actorder: bool = False,
     damping: float = 0.01,
     rotation: Rotation | str | None = None,
+    unseen: str = "zero",
     eigenvalues: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     backend: Operations | str | None = None,
@@ -97,6 +98,8 @@ def gptq(
         damping: δ, in parts of the mean diagonal of Σ.
         rotation: quantise W V with VᵀΣV, undone in `dequantized`: "hadamard", "haar" (both with
             seed 0), or a `Rotation`; None for no rotation.
+        unseen: what becomes of a feature that calibration never saw, Σ_jj = 0: "zero", as published
+            code does, or "rtn", which rounds its weights to nearest. No distortion covers it.
         eigenvalues: λ of Σ, n numbers, for the limit; without them LAPACK finds them when the limit
             is asked for.
         dtype: the working dtype, float64 (the default) or float32.
@@ -117,7 +120,7 @@ def gptq(
     grouping = Grouping(group_size, static_groups, block_size)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
     backend, rotation = layer.backend, rotation_of(rotation, layer.shape[1])
-    rotated_weight, zeroed, moment = zero_dead_features(layer, rotation)
+    rotated_weight, zeroed, moment = zero_dead_features(layer, rotation, unseen)
 
     order = np.arange(layer.shape[1])
     if actorder:
@@ -138,5 +141,5 @@ def gptq(
         permutation=permutation,
         eigenvalues=checked_eigenvalues(eigenvalues, layer.shape[1]),
     )
-    parameters = {"actorder": actorder, "damping": damping}
+    parameters = {"actorder": actorder, "damping": damping, "unseen": unseen}
     return quantize_with_one_scale(problem, "gptq", parameters, form, grouping, choice)

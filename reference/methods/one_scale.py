@@ -79,6 +79,8 @@ from .preparation import original_columns, rotated
 from .rate_search import SpacingChoice
 from .results import GridScales, LatticeScales, Quantized, finish
 
+UNSEEN = ("zero", "rtn")  # what becomes of the weights of a feature that calibration never saw
+
 
 @dataclass(frozen=True)
 class Grouping:
@@ -140,19 +142,26 @@ class Problem:
         return inverse
 
 
-def zero_dead_features(layer: Layer, rotation: Rotation | None) -> tuple[Matrix, Matrix, Matrix]:
+def zero_dead_features(
+    layer: Layer, rotation: Rotation | None, unseen: str
+) -> tuple[Matrix, Matrix, Matrix]:
     """(W, W zeroed, Σ with diagonal 1 for dead features), all in the rotated basis.
 
-    RTN and GPTQ keep all columns: one whose diagonal is 0 gets diagonal 1 and weight 0, before
-    anything is damped.
+    RTN and GPTQ keep all columns: one whose diagonal is 0, which calibration never saw, gets
+    diagonal 1 and weight 0, before anything is damped. With `unseen` "rtn" it keeps its weight: as
+    it goes together with no other column, it is rounded to nearest.
     """
+    if unseen not in UNSEEN:
+        raise BadInput(f"unseen is {unseen!r}; it must be {' or '.join(map(repr, UNSEEN))}")
     backend = layer.backend
     work = rotated(layer, rotation)
     diagonal = backend.diagonal(work.covariance)
     number = diagonal.dtype.type
-    live = np.where(diagonal == 0, number(0), number(1))
-    covariance = backend.with_diagonal(work.covariance, np.where(live == 0, number(1), diagonal))
-    return work.weight, backend.scale_columns(work.weight, live), covariance
+    covariance = backend.with_diagonal(
+        work.covariance, np.where(diagonal == 0, number(1), diagonal)
+    )
+    kept = np.where((diagonal == 0) & (unseen == "zero"), number(0), number(1))
+    return work.weight, backend.scale_columns(work.weight, kept), covariance
 
 
 def quantize_with_one_scale(

@@ -56,6 +56,7 @@ def rtn(
     open_loop: bool = False,
     rate_measure: str = "rate",
     rotation: Rotation | str | None = None,
+    unseen: str = "zero",
     eigenvalues: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     backend: Operations | str | None = None,
@@ -77,6 +78,8 @@ def rtn(
             "rate_pooled", see `coding.rates`.
         rotation: quantise W V with VᵀΣV, undone in `dequantized`: "hadamard", "haar" (both with
             seed 0), or a `Rotation`; None for no rotation.
+        unseen: what becomes of a feature that calibration never saw, Σ_jj = 0: "zero", as published
+            code does, or "rtn", which rounds its weights to nearest. No distortion covers it.
         eigenvalues: λ of Σ, n numbers, for the limit; without them LAPACK finds them when the limit
             is asked for.
         dtype: the working dtype, float64 (the default) or float32.
@@ -96,7 +99,7 @@ def rtn(
     grouping = Grouping(group_size, static=group_size is not None)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
     rotation = rotation_of(rotation, layer.shape[1])
-    rotated_weight, zeroed, _ = zero_dead_features(layer, rotation)
+    rotated_weight, zeroed, _ = zero_dead_features(layer, rotation, unseen)
     problem = Problem(
         layer,
         rotation,
@@ -107,4 +110,4 @@ def rtn(
         permutation=np.arange(layer.shape[1]),
         eigenvalues=checked_eigenvalues(eigenvalues, layer.shape[1]),
     )
-    return quantize_with_one_scale(problem, "rtn", {}, form, grouping, choice)
+    return quantize_with_one_scale(problem, "rtn", {"unseen": unseen}, form, grouping, choice)

@@ -12,6 +12,7 @@ from ...reference.coding.rates import RATE_MEASURES
 from ...reference.errors import BadInput
 from ...reference.grids.float_formats import FORMATS
 from ...reference.methods.grid_fitting import INTEGER
+from ...reference.methods.one_scale import UNSEEN
 from ..layers.quantize_layer import METHODS
 
 SPACING = ("rate", "spacing", "open_loop", "rate_measure")
@@ -74,6 +75,12 @@ def add_method_arguments(parser: argparse.ArgumentParser, rotations: Sequence[st
         help="watersic: features with less than τ times the median energy are left out (0.001)",
     )
     layer.add_argument(
+        "--unseen",
+        choices=UNSEEN,
+        help="rtn, gptq: weights of a feature that calibration never saw become 0 (the default), "
+        "or are rounded to nearest",
+    )
+    layer.add_argument(
         "--rotate",
         choices=rotations,
         help="rtn, gptq, watersic: in another basis"
@@ -101,7 +108,7 @@ def check_options(arguments: argparse.Namespace) -> dict[str, Any]:
             missing.
     """
     names = {*SPACING, *GRID, *STANDS_FOR, "lmmse", "rescale", "actorder", "damping"}
-    names |= {"dead_threshold", "dtype"}
+    names |= {"dead_threshold", "unseen", "dtype"}
     given = {n: value for n in names if (value := getattr(arguments, n)) is not None}
     method = arguments.method
     for name in sorted(given):

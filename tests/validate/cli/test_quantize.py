@@ -70,6 +70,7 @@ CASES: list[Case] = [
         gptq,
         {"format": "fp4-e2m1", "group_size": 4, "static_groups": True, "actorder": True},
     ),
+    ("gptq --bits 4 --unseen rtn", gptq, {"bits": 4, "unseen": "rtn"}),
     ("gptq --bits 8 --mse --dtype float32", gptq, {"bits": 8, "mse": True, "dtype": "float32"}),
     (
         "gptq --entropy-coded --rate 4 --open-loop --rotate haar --seed 2",
@@ -383,3 +384,22 @@ def test_a_weight_whose_squares_underflow_is_refused(command: Command, tmp_path:
     assert "the squares of the weight underflow float64; scale the weight up" in done.err
     assert not command.output.exists()
     assert command.quantize(layer, *arguments("gptq --bits 3")).code == 0
+
+
+def test_unseen_features_are_said_and_rounded_if_asked_for(
+    command: Command, layer: Path, tmp_path: Path
+):
+    said = "calibration never saw 1 of 16 features (columns 5)"
+    endings = {"zero": "their weights become 0, and distortion", "rtn": "distortion"}
+    for choice, ending in endings.items():
+        out = tmp_path / choice
+        done = command("quantize", layer, *arguments(f"gptq --bits 4 --unseen {choice}"), "-o", out)
+        assert done.code == 0
+        expected = f"waterlevel quantize: {layer}: {said}: {ending}, limit and gap do not cover"
+        assert done.err.startswith(expected)
+        found, metadata = load(out)
+        assert found["dequantized"][:, 5].any() == (choice == "rtn")
+        assert metadata["parameters"]["unseen"] == choice
+    refused = command("quantize", layer, *arguments("watersic --rate 4 --unseen rtn"), "-o", layer)
+    assert refused.code == 2
+    assert "--unseen is not an option of watersic; it belongs to rtn and gptq" in refused.err
