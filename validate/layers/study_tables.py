@@ -109,7 +109,7 @@ def _layer_text(
 
     lines = _side_by_side(methods, rates, "column    D     limit    gap ", cell)
     heading = _wrapped("", f"{title}[{marks}]" if marks else title)
-    return "\n".join([heading, lines, *_relative_errors(layer, methods, rates)])
+    return "\n".join([heading, lines, "", *_relative_errors(layer, methods, rates)])
 
 
 def _relative_errors(
