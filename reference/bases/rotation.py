@@ -7,10 +7,17 @@ together, and the error turns with them:
     D = tr((Ŵ-W) Σ (Ŵ-W)ᵀ) = tr((Ŵ-W)V · VᵀΣV · ((Ŵ-W)V)ᵀ)
 
 So one may quantise W V against Vᵀ Σ V and take the result back with Vᵀ: the distortion is the same
-number in both bases. What does change is how good a method is. RTN and GPTQ lose rate to the spread
-of a diagonal, that of Σ or of its Cholesky factor, and a random V evens the diagonal out; in the
-basis of the eigenvectors Σ is diagonal and waterfilling can be applied component by component;
-WaterSIC hardly notices at high rate, because Π L_kk² = det Σ is the same in every basis.
+number in both bases. What does change is how good a method is, and not always for the better:
+
+- On a finite grid an outlier of W makes the grid of its row or group coarse. A random V spreads it
+  over all columns, and RTN and GPTQ gain.
+- Entropy-coded RTN pays for the mean of Σ_kk at high rate (`theory.high_rate`), which is tr Σ/n in
+  every basis: V does nothing for it.
+- Entropy-coded GPTQ pays for the mean of L_kk². A random V brings it near the value of a typical
+  basis (`theory.rotated`), from above or from below: a good order may be better than any rotation.
+- WaterSIC hardly notices at high rate, because Π L_kk² = det Σ is the same in every basis.
+- In the basis of the eigenvectors Σ is diagonal, and waterfilling can be applied component by
+  component.
 
 **Two kinds of V.** A matrix that somebody gives (a Haar-distributed one, eigenvectors) costs n²
 numbers and a full product. The randomised Hadamard matrix costs one seed and n·log₂ n additions:
@@ -42,6 +49,15 @@ what was spread is now a correlation, (3 - 1)/2.)
 >>> np.rint(rotation.rotate_both(NUMPY, np.diag([3.0, 1.0])))
 array([[2., 1.],
        [1., 2.]])
+
+Exercise: and what do the mean of Σ_kk and the mean of L_kk² do on this way? (Check: RTN's stays at 2,
+GPTQ's falls from 2 to 7/4; the way back, with the same V, is a rotation that GPTQ pays for.)
+
+>>> for S in (np.diag([3.0, 1.0]), np.array([[2.0, 1.0], [1.0, 2.0]])):
+...     L = np.linalg.cholesky(S)
+...     print(float(np.mean(np.diagonal(S))), round(float(np.mean(np.diagonal(L) ** 2)), 9))
+2.0 2.0
+2.0 1.75
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ the whole H(column) = 1 bit.
 A table for every column is not free either: tables must be sent. The field `rate` is the bargain
 that a file makes: the columns are sorted by the mean square of their codes into 16 classes, and the
 columns of a class share one table. 4 bits say the class of a column, and the little that is left of
-I(column; z) within a class is paid.
+I(column; z) within a class is paid. Not counted are the 16 tables themselves: a few dozen bytes
+each, whatever the size of the matrix, which is 0.011 to 0.023 bit per weight at 2 bits and 0.023 to
+0.046 at 4 on bundled layers of 192×384 to 384×384 weights, and a hundredth of it on a layer of 4096
+rows. `rate_bytes` has them, because the stream has; what it has not are the scales.
 
 Exercise: two columns 0 1 0 1. What do they cost apart and together? (Check: 1 bit both times; the
 column tells nothing about the code, I(column; z) = 0.)
@@ -127,15 +130,17 @@ class Rates:
     """What the codes of one matrix cost, in bits per weight; each number is exact (rounded once).
 
     Attributes:
-        rate: what a file costs: 16 classes of columns with one ideal code each, and all side
-            information; for a finite grid its b bits and side information.
+        rate: what a file costs: 16 classes of columns with one ideal code each, the class of each
+            column and the scales, but not the tables of the codes; for a finite grid its b bits and
+            side information.
         rate_column: mean of each column's own entropy, Miller–Madow corrected, nothing else:
             what theory speaks of.
         rate_pooled: entropy of all codes together, and 16 bits per column and per row: what
             published figures of WaterSIC speak of.
         rate_huffman: like `rate` of an unlimited lattice, with Huffman's whole bits in place of
             the ideal codes (reported for finite grids as well).
-        rate_bytes: 8·bytes/(a·n) of a real bitstream, where one was written.
+        rate_bytes: 8·bytes/(a·n) of a real bitstream, tables and classes included and scales not,
+            where one was written.
     """
 
     rate: float

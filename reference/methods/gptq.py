@@ -9,7 +9,8 @@ w_i ← w_i - err·T_ji.
 triangular too, and Tᵀ T = M⁻ᵀ M⁻¹ = H⁻¹. For Y = W M the loop, now from the first column to the
 last, reads Y[:,i] -= ŵ_j·M[j,i] for i > j. Let w' be the updated weights, defined by Y = w' M on
 the open columns. Deciding column j changes w' by the solution d of (w'_j - ŵ_j)·M[j,i] =
-Σ_{j<m≤i} d_m·M[m,i], and M T = I gives d_m = -(w'_j - ŵ_j)·T[j,m]/T[j,j]: the update of the paper.
+Σ_{j<m≤i} d_m·M[m,i]. Row j of T M = I says T[j,j]·M[j,i] = -Σ_{j<m≤i} T[j,m]·M[m,i] for i > j, and
+so d_m = -(w'_j - ŵ_j)·T[j,m]/T[j,j]: the update of the paper.
 So both forms see the same w'_j = Y[:,j]/M[j,j] and decide alike, up to rounding. The form with M
 needs a Cholesky factor and a product; the other one needs an inverse as well.
 
@@ -78,6 +79,8 @@ def gptq(
     backend: Operations | str | None = None,
 ) -> Quantized:
     """Quantise a layer by GPTQ.
+
+    Derivation, worked example and exercise: `help("waterlevel.reference.methods.gptq")`.
 
     Args:
         weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which

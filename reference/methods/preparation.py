@@ -6,6 +6,8 @@ They come from finite data, so two things are put right, each in a way that is s
   weights do not matter, and it would spoil the factorisation. WaterSIC leaves out every feature
   with Σ_jj = 0 or Σ_jj < τ·median of the diagonal and puts zero columns back afterwards.
 - **Damping.** H = Σ + δ·mean(diag Σ)·I lifts the eigenvalues that too few samples made too small.
+  What is minimised is then not quite the distortion: at high rate that costs, at 1 or 2 bits it can
+  be a gain (`theory.high_rate` has the formula and an example of each).
 
 If H is not positive definite all the same, the factorisation says at which pivot, and this module
 says which damping would do. It never raises the damping by itself: the result would be another one

@@ -63,6 +63,8 @@ def rtn(
 ) -> Quantized:
     """Quantise a layer by rounding to nearest.
 
+    Derivation, worked example and exercise: `help("waterlevel.reference.methods.rtn")`.
+
     Args:
         weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which
             stands for W, Σ, dtype and backend.

@@ -102,6 +102,8 @@ def watersic(
 ) -> Quantized:
     """Quantise a layer by WaterSIC.
 
+    Derivation, worked example and exercise: `help("waterlevel.reference.methods.watersic")`.
+
     Args:
         weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which
             stands for W, Σ, dtype and backend.

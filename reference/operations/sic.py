@@ -1,4 +1,4 @@
-"""In which order should the weights of a row be rounded, and who pays for a rounding error?
+"""How can the rounding of one weight make good the error of another, and which error remains?
 
 The error that counts is not Ŵ - W but what it does to the layer's output, tr((Ŵ-W) Σ (Ŵ-W)ᵀ). With
 Σ = L Lᵀ it is the plain squared length of (Ŵ-W) L: a nearest-point problem in the lattice that the
@@ -15,6 +15,12 @@ Why it works: before column k is decided, Y[:,k] = W[:,k]·L[k,k] + Σ_{m>k} (W 
 after the decision Y[:,k] - Ŵ[:,k]·L[k,k] is column k of (W-Ŵ) L, in full: the rounding error of
 column k, times L[k,k], and nothing else. Every earlier error has been made good. Without the
 rounding the loop is the triangular solve X L = Y (`triangular.solve_reversed`), and finds W.
+
+**The order** is free: any permutation of the columns gives a loop of its own, with other L[k,k]. The
+product of the L[k,k]² is det Σ in each, so at high rate WaterSIC does not care; their mean, which
+GPTQ with its one spacing pays for, depends on the order (`theory.high_rate`). A column that is
+decided early is made good by all that are still open, and its L[k,k] is small; so GPTQ's activation
+order takes the inputs with the most energy first. It is a rule of thumb, and no best order.
 
 Every method of this package is this loop. RTN runs it with L = I, GPTQ with one scale per row and
 reversed columns, WaterSIC with a spacing per column.

@@ -26,7 +26,7 @@ MISSED = "*"
 MISSED_LEGEND = "*       the rate was not met: what stands there is the closest result"
 SUMMARY_LEGEND = """\
 gap     column - limit for Gaussian weights: its mean over the layers, [the least, the most]
-paid    mean of rate - limit: the gap with all side information counted, which weighs more on the
+paid    mean of rate - limit: the gap with the side information counted, which weighs more on the
         few rows of a cut layer than on all of them, most of all for WaterSIC"""
 REPRODUCIBLE = (
     "Limit and gap rest on eigenvalues, waterfilling on eigenvectors, by LAPACK: their last digits "
