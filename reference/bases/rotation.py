@@ -50,8 +50,8 @@ what was spread is now a correlation, (3 - 1)/2.)
 array([[2., 1.],
        [1., 2.]])
 
-Exercise: and what do the mean of Σ_kk and the mean of L_kk² do on this way? (Check: RTN's stays at 2,
-GPTQ's falls from 2 to 7/4; the way back, with the same V, is a rotation that GPTQ pays for.)
+Exercise: and what do the mean of Σ_kk and the mean of L_kk² do on this way? (Check: RTN's stays at
+2, GPTQ's falls from 2 to 7/4; the way back, with the same V, is a rotation that GPTQ pays for.)
 
 >>> for S in (np.diag([3.0, 1.0]), np.array([[2.0, 1.0], [1.0, 2.0]])):
 ...     L = np.linalg.cholesky(S)

@@ -32,9 +32,9 @@ of z is γ = (1·0.7 + 2·1.8)/(1 + 4) = 0.86; with l = 1 that gives the values 
 >>> codes, [round(float(v), 9) for v in values], round(gain, 9)
 (array([1, 2, 0], dtype=int32), [0.86, 1.72, 0.0], 0.86)
 
-A gain below 1 is typical where a density falls: of the numbers that are rounded to 1, more lie below
-1 than above. For a Gaussian y and a spacing of two standard deviations it is 0.76, and near 1 for a
-fine spacing.
+A gain below 1 is typical where a density falls: of the numbers that are rounded to 1, more lie
+below 1 than above. For a Gaussian y and a spacing of two standard deviations it is 0.76, and near 1
+for a fine spacing.
 
 >>> y = np.random.default_rng(0).standard_normal(100_000)
 >>> for step in (2.0, 1.0, 0.5):

@@ -70,7 +70,8 @@ def waterfilling(
 ) -> Quantized:
     """Quantise a layer in the eigenbasis of Σ with the same spacing for every active component.
 
-    Derivation, worked example and exercise: `help("waterlevel.reference.methods.waterfilling_quantizer")`.
+    Derivation, worked example and exercise:
+    `help("waterlevel.reference.methods.waterfilling_quantizer")`.
 
     Args:
         weight: W, a×n, array_like (see `operations.layer.prepare`); or a prepared layer, which

@@ -16,9 +16,9 @@ after the decision Y[:,k] - Ŵ[:,k]·L[k,k] is column k of (W-Ŵ) L, in full: th
 column k, times L[k,k], and nothing else. Every earlier error has been made good. Without the
 rounding the loop is the triangular solve X L = Y (`triangular.solve_reversed`), and finds W.
 
-**The order** is free: any permutation of the columns gives a loop of its own, with other L[k,k]. The
-product of the L[k,k]² is det Σ in each, so at high rate WaterSIC does not care; their mean, which
-GPTQ with its one spacing pays for, depends on the order (`theory.high_rate`). A column that is
+**The order** is free: any permutation of the columns gives a loop of its own, with other L[k,k].
+The product of the L[k,k]² is det Σ in each, so at high rate WaterSIC does not care; their mean,
+which GPTQ with its one spacing pays for, depends on it (`theory.high_rate`). A column that is
 decided early is made good by all that are still open, and its L[k,k] is small; so GPTQ's activation
 order takes the inputs with the most energy first. It is a rule of thumb, and no best order.
 

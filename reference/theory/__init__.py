@@ -43,13 +43,13 @@ At 1 bit things are different: in this basis the errors leak, in that of the eig
 
 Exercise: how many bits does WaterSIC save against GPTQ here, and what would one table for all of
 its codes take back? (Check: against GPTQ in WaterSIC's order the bound is the very same number, and
-what is taken back in fact a little less. GPTQ's own order is the reverse one, with L_kk of its own.)
+what is taken back in fact a little less. GPTQ's own order is the reverse one, with another L.)
 
 >>> backwards = np.arange(64)[::-1]
 >>> squares = cholesky_squares(covariance, backwards)
 >>> for order in (backwards, None):
-...     saved = rate_advantage(watersic_coefficient(covariance), gptq_coefficient(covariance, order))
-...     print(round(saved, 4))
+...     gptq = gptq_coefficient(covariance, order)
+...     print(round(rate_advantage(watersic_coefficient(covariance), gptq), 4))
 0.0671
 0.0695
 >>> [round(bits, 4) for bits in (pooling_bound(squares), pooling_penalty(squares))]

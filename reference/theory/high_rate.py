@@ -43,7 +43,8 @@ theirs. No density of that variance has more entropy than the Gaussian, hence
 
 which is exactly WaterSIC's advantage over a GPTQ that decides the columns in the same order; for a
 small spread of L_kk both are about ¼·Var(ln L_kk²) nats. GPTQ's own order is the reverse one, and
-AM(L_kk²) is another number there: see the second example. GPTQ and RTN, whose codes all have the variance σ²/α², lose nothing.
+AM(L_kk²) is another number there: see the second example. GPTQ and RTN, whose codes all have the
+variance σ²/α², lose nothing.
 
 Worked example: Σ = diag(1, 1/16). GM = ¼, AM = 17/32: GPTQ pays ½ log2(17/8) = 0.544 more.
 
@@ -66,8 +67,8 @@ which begins with column 0, is 0.018 bit behind it all the same.
 0.0178 0.0178
 0.0 0.0
 
-At 1 bit, where none of these laws holds, more damping is a gain for both, though WaterSIC's law says
-that it costs 0.18 bit (eigenvalues from 1 to 2⁻¹⁴ in a random basis):
+At 1 bit, where none of these laws holds, more damping is a gain for both, though WaterSIC's law
+says that it costs 0.18 bit (eigenvalues from 1 to 2⁻¹⁴ in a random basis):
 
 >>> from ..bases.haar import haar
 >>> from ..methods.gptq import gptq
@@ -83,8 +84,8 @@ True
 >>> round(damping_penalty(eigenvalues, 1e-2), 2)
 0.18
 
-Exercise: by how many bits is GPTQ better than RTN at high rate for Σ = (1 ρ; ρ 1), ρ² = ¾? (Check: L_kk²
-is 1 and 1 - ρ² = ¼ with the mean ⅝: ½ log2(8/5) = 0.339.)
+Exercise: by how many bits is GPTQ better than RTN at high rate for Σ = (1 ρ; ρ 1), ρ² = ¾? (Check:
+L_kk² is 1 and 1 - ρ² = ¼ with the mean ⅝: ½ log2(8/5) = 0.339.)
 
 >>> covariance = np.array([[1.0, 0.75**0.5], [0.75**0.5, 1.0]])
 >>> round(rate_advantage(gptq_coefficient(covariance), rtn_coefficient(covariance)), 3)
@@ -232,8 +233,8 @@ def damping_penalty(eigenvalues: NDArray, damping: float) -> float:
     """What damping costs WaterSIC: ½ log2[(det H/det Σ)^(1/n)·tr(H⁻¹Σ)/n], in bits.
 
     It depends on the ratios η_k = λ_k + δ·mean λ to λ_k alone: ½ log2 of the arithmetic over the
-    geometric mean of λ_k/η_k, so it is never negative. A law of high rate: at 1 or 2 bits damping can
-    be a gain, see the text of this module.
+    geometric mean of λ_k/η_k, so it is never negative. A law of high rate: at 1 or 2 bits damping
+    can be a gain, see the text of this module.
 
     >>> round(damping_penalty(np.array([1.0, 3.0]), damping=0.5), 6)    # η = 2, 4: ½ and ¾
     0.014723
