@@ -124,7 +124,8 @@ def test_each_place_against_drawn_rotations():
     logs = []
     for seed in range(draws):
         V = drawn(n, seed)
-        logs.append(np.log(cholesky_squares((V.T * eigenvalues) @ V)))
+        squares = cholesky_squares((V.T * eigenvalues) @ V, np.arange(n)[::-1])
+        logs.append(np.log(squares))
     mean, error = np.mean(logs, axis=0), np.std(logs, axis=0, ddof=1) / math.sqrt(draws)
     difference = np.abs(mean - np.log(rotated_cholesky_squares(eigenvalues)))
     # One of 96 places may lie beyond 4 standard errors by chance once in 160 times; corrections of
