@@ -1,7 +1,19 @@
-"""python -m waterlevel.validate: the command `waterlevel`."""
+"""python -m waterlevel.validate, and the command `waterlevel` itself."""
 
 import sys
 
-from .cli.main import main
+INTERRUPTED = 130
 
-sys.exit(main())
+
+def main() -> int:
+    """The command; an interrupt while it is still being imported ends as quietly as a later one."""
+    try:
+        from .cli.main import main as command
+
+        return command()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

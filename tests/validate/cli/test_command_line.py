@@ -489,6 +489,27 @@ def test_help_and_version_import_nothing_heavy():
         assert (done.returncode, done.stderr) == (0, b"")
 
 
+INTERRUPTED_WHILE_IMPORTING = """
+import sys
+
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name == "waterlevel.validate.cli.main":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt)
+from waterlevel.validate.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_an_interrupt_while_the_command_is_imported_is_as_quiet():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_progress_is_for_terminals(layer: Path, tmp_path: Path):
     pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
     ours, theirs = pty.openpty()
