@@ -122,10 +122,18 @@ def evaluate(
 
     Yields:
         One for each decoder, in their order; the first has no divergence.
+
+    Raises:
+        BadInput: models of different vocabularies.
     """
     per_byte = None if tokens.bytes is None else len(tokens.numbers) / tokens.bytes
     original: tuple[Decoder, list[NDArray]] | None = None
     for decoder in decoders:
+        if original is not None and vocabulary(decoder) != vocabulary(original[0]):
+            raise BadInput(
+                f"a model of {vocabulary(decoder)} tokens cannot be compared with one of "
+                f"{vocabulary(original[0])}: the vocabularies differ"
+            )
         streams = _streams(decoder, windows[:, :-1], batch, told)
         bits = np.zeros(len(windows))
         divergence, same = np.zeros(windows[:, 1:].shape), np.zeros(windows[:, 1:].shape, bool)
@@ -148,6 +156,11 @@ def evaluate(
         else:
             last = float(np.quantile(divergence, 0.99))
             yield Evaluation(bits, per_byte, divergence.mean(-1), last, float(same.mean()))
+
+
+def vocabulary(decoder: Decoder) -> int:
+    """How many tokens it knows."""
+    return decoder.configuration.vocabulary
 
 
 def _streams(

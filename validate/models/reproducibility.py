@@ -50,7 +50,7 @@ THREADS = (
 PATIENT = {"OMP_WAIT_POLICY": "passive"}  # threads that spin take the processor from each other
 HEADERS = (
     *("package", "run", "weights that differ", "share", "layers", "first layer", "last layer"),
-    *("bits/byte", "±", "s", "MB"),
+    *("bits/byte", "±", "MB"),
 )
 
 
@@ -177,7 +177,6 @@ def text(report: Mapping[str, Any]) -> str:
                 UNDEFINED if base else f"{each['share_of_last_layer']:.2%}",
                 f"{cost['mean']:.4f}",
                 f"{cost['error']:.4f}",
-                f"{each['seconds']:.0f}",
                 f"{each['peak_mb']:.0f}",
             ]
         )

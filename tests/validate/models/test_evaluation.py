@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from waterlevel.reference.decoder import Decoder
+from waterlevel.reference.errors import BadInput
 from waterlevel.reference.operations.numpy_operations import NUMPY
 from waterlevel.validate.models import evaluation
 from waterlevel.validate.models.comparison import METHODS, plan_of, subjects
@@ -78,6 +79,14 @@ def test_no_bit_depends_on_the_batch():
     found = [list(evaluate(two(), windows, some_text(), batch)) for batch in (1, 3)]
     for one, other in zip(*found, strict=True):
         assert one.bits.tobytes() == other.bits.tobytes()
+
+
+def test_another_vocabulary_is_refused():
+    configuration = tiny(vocabulary=54)
+    other = Decoder(configuration, random_tensors(configuration))
+    windows = evaluation_windows(some_text(), LENGTH, 1)
+    with pytest.raises(BadInput, match="of 54 tokens cannot be compared with one of 53"):
+        list(evaluate([two()[0], other], windows, some_text()))
 
 
 def test_the_models_of_the_table_are_those_of_the_pipeline():
