@@ -115,19 +115,31 @@ def _loader(entry: EntryPoint) -> Callable[[], Operations]:
 
 
 def _from_module(name: str) -> Operations:
-    module, _, attribute = name.rpartition(":")
+    named = attribute(name, "backend")
+    factory: Callable[[], Any] = named if callable(named) else lambda: named
+    return _checked(name, factory)
+
+
+def attribute(name: str, what: str) -> Any:
+    """What stands at `module:attribute` or `file.py:attribute`.
+
+    Args:
+        what: it should be, for the message.
+
+    Raises:
+        BadInput: it cannot be loaded.
+    """
+    module, _, wanted = name.rpartition(":")
     file = Path(module)
     folder = str(file.resolve().parent if file.suffix == ".py" else Path.cwd())
     if folder not in sys.path:  # last, so that nothing that is installed is hidden
         sys.path.append(folder)
     try:
         loaded = _from_file(file) if file.suffix == ".py" else import_module(module)
-        named: Any = getattr(loaded, attribute)
+        return getattr(loaded, wanted)
     except Exception as error:  # a foreign module may raise anything
         kind = "" if isinstance(error, ImportError | AttributeError) else type(error).__name__ + " "
-        raise BadInput(f"backend {name!r} cannot be loaded: {kind}{error}") from None
-    factory: Callable[[], Any] = named if callable(named) else lambda: named
-    return _checked(name, factory)
+        raise BadInput(f"{what} {name!r} cannot be loaded: {kind}{error}") from None
 
 
 def _from_file(file: Path) -> ModuleType:
