@@ -19,8 +19,8 @@ ORDER = {
     ),
     "backends": "numba_cpu numba_cuda cupy cuda",
     "validate": (
-        "cli models checkpoints plots claims benchmark real_layers conformance diagnosis golden "
-        "probes layers support"
+        "cli models checkpoints plots claims benchmark real_layers quantizers conformance "
+        "diagnosis golden probes layers support"
     ),
 }
 MAY_KNOW = {

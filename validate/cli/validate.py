@@ -34,6 +34,11 @@ from ..support.progress import Progress
 from ..support.whole_files import write_whole
 from .export import outputs_subject
 from .json_option import add_json_argument, check_json_target, give
+from .validate_quantizer import (
+    add_quantizer_arguments,
+    check_no_quantizer_arguments,
+    run_quantizer,
+)
 
 AGAINST = "numba"
 EXAMPLES = """\
@@ -42,6 +47,7 @@ examples:
   waterlevel validate --backend mypackage.kernels:Backend --cases 'cholesky/*'
   waterlevel validate --backend numba --size large --json report.json --junit report.xml
   waterlevel validate --backend cupy --backend numba-cuda --against numba --json gpu.json
+  waterlevel validate --quantizer ./mine.py:gptq
   waterlevel export DIR && ./my_kernel DIR && waterlevel validate --outputs DIR
 
 Exit code 1 says that something differs."""
@@ -64,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="no backend, but what a program wrote beside the files of `waterlevel export`",
     )
+    source.add_argument(
+        "--quantizer",
+        metavar="NAME",
+        help="a whole quantiser, module:function or ./file.py:function: a callable (weight, "
+        "covariance, **parameters of waterlevel.gptq) that returns Ŵ, or a mapping with what it "
+        "has of dequantized, codes, scale, zero, group",
+    )
     parser.add_argument(
         "--against",
         metavar="NAME",
@@ -74,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
     parser.add_argument("--junit", type=Path, metavar="FILE", help="everything as JUnit XML")
     parser.add_argument("--verbose", action="store_true", help="name every case that was skipped")
+    add_quantizer_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,6 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
         BadInput, Unusable: a backend that is not there or cannot run here, a pattern without a
             case, no outputs. Nothing is printed or written then.
     """
+    if arguments.quantizer is not None:
+        return run_quantizer(arguments)
+    check_no_quantizer_arguments(arguments)
     cases = load_index().cases
     selection_of(arguments).of(cases)  # refuses a pattern without a case
     check_json_target(arguments.json)

@@ -101,10 +101,10 @@ def _damping() -> Iterator[SemanticDeviation]:
 def _order() -> Iterator[SemanticDeviation]:
     for name, cause in (
         ("natural", "columns are processed as they stand; activation order is not carried out"),
-        ("activation", "columns are processed by descending diagonal of Σ, which was not asked for"),
+        ("activation", "columns are processed by descending diagonal of Σ, which nobody asked for"),
         ("ascending", "columns are processed by ascending diagonal of Σ: a sort turned round"),
         ("reversed", "columns are processed from the last to the first"),
-        ("activation-last-first", "of columns with equal diagonal of Σ the last is processed first"),
+        ("activation-last-first", "of columns with equal diagonal of Σ the last goes first"),
     ):  # fmt: skip
         yield _entry(f"{name} order", cause, order=name)
     yield SemanticDeviation(
@@ -250,9 +250,7 @@ def _searches() -> Iterator[SemanticDeviation]:
         return _integer(s) and s.grid.mse
 
     yield _of_grid("no search", "the range is not searched", searched, mse=False)
-    yield _of_grid(
-        "search", "the range is searched, which was not asked for", _integer, mse=True
-    )
+    yield _of_grid("search", "the range is searched, which was not asked for", _integer, mse=True)
     for exponent in (2.0, 2.4, 1.0, 4.0):
         yield _of_grid(
             f"search with exponent {exponent:g}",

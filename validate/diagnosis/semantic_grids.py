@@ -5,8 +5,8 @@ the group, b the bits, and a grid is a scale s, a zero point and a range of leve
 
 | kind | s | levels | who |
 |---|---|---|---|
-| `range` | (xmax - xmin)/(2ᵇ - 1), xmin = 0 where nothing is negative | -2^(b-1) … 2^(b-1)-1 | GPTQ \
-as published, this package |
+| `range` | (xmax - xmin)/(2ᵇ - 1), xmin = 0 where nothing is negative | -2^(b-1) … 2^(b-1)-1 | \
+GPTQ as published, this package |
 | `full` | 2M/(2ᵇ - 1) | the same | compressed-tensors |
 | `half` | M/2^(b-1) | the same | "M/8" |
 | `narrow` | M/(2^(b-1) - 1) | the same | "M/7" |

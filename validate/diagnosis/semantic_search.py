@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from ..support.console import one_line
 from .semantic_deviations import SemanticDeviation, semantic_deviations
-from .semantics import Lead, Replayed, Semantics, replay
+from .semantics import ALIKE, LARGEST_TIE, Lead, Replayed, Semantics, replay
 
 BEAM = 4
+PART = 1 / 3  # of the time left, for the pairs of one case
+NAMED = 3  # cases of a cause
+WITNESSES = 6  # right cases that are asked whether they refute a deviation
 FACTOR = 4.0  # between two runs of different precision and two programs
-LARGEST_TIE = 0.02  # spacings: further than this from a tie nothing is near it
-PROMISING = 0.8  # of the first columns: what agrees on fewer is not followed to the end
-HOPELESS = 0.05  # of the weights: where more disagree, nobody asks whether they are near ties
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Observed:
     Attributes:
         name: of the case. weight, covariance: the layer. semantics: what was asked for.
         dequantized: Ŵ. codes: counted from 0, or None. scale, zero: a×n, or None, zero counted as
-            the codes are. precision: the dtype that the program computes in, as its outputs say.
+            the codes are. unit: the relative rounding error of the numbers that Ŵ is given in.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Observed:
     codes: NDArray | None = None
     scale: NDArray | None = None
     zero: NDArray | None = None
-    precision: np.dtype = np.dtype(np.float64)
+    unit: float = 2.0**-53
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,21 +77,22 @@ def fit(seen: Observed, semantics: Semantics) -> Fit:
     lead = Lead(seen.dequantized, seen.codes)
     try:
         with np.errstate(all="ignore"):
-            found = replay(seen.weight, seen.covariance, semantics, lead, hopeless=PROMISING)
+            found = replay(seen.weight, seen.covariance, semantics, lead, sampled=True)
     except (np.linalg.LinAlgError, ValueError):
         return Fit(0.0)
-    if isinstance(found, float):
+    if not isinstance(found, Replayed):
         return Fit(found)
-    rough = max(_finest(seen), 2.0**-24)
-    decided, made = _agreement(seen, found, 256 * rough)
+    rough = 256 * max(seen.unit, 2.0**-24)
+    decided, made = _agreement(seen, found, rough)
     share = float(np.mean(decided & made))
-    if share < 1 - HOPELESS:
+    if (~decided & (found.from_tie > LARGEST_TIE)).any():
         return Fit(share, replayed=found)
-    noise, scale_noise = _noise(seen, semantics, lead, found)
-    decided, made = _agreement(seen, found, max(256 * rough, scale_noise))
-    near = ~decided & (found.from_tie <= noise) & (np.abs(found.levels - found.followed) < 1.01)
+    ties, scales = _noise(seen, semantics, lead, found)
+    decided, made = _agreement(seen, found, max(rough, scales))
+    allowed = ties + 8 * seen.unit * np.abs(found.position)
+    near = (found.from_tie <= allowed) & (np.abs(found.levels - found.followed) < 1.0 + ALIKE)
     share = float(np.mean(decided & made))
-    places = tuple((int(i), int(j)) for i, j in np.argwhere(near & made))
+    places = tuple((int(i), int(j)) for i, j in np.argwhere(~decided & near & made))
     return Fit(share, places, bool(((decided | near) & made).all()), found)
 
 
@@ -109,17 +110,11 @@ def _agreement(seen: Observed, found: Replayed, relative: float) -> tuple[NDArra
     return decided, made
 
 
-def _finest(seen: Observed) -> float:
-    """The relative spacing of the numbers that Ŵ is given in."""
-    unit = {2: 2.0**-8, 4: 2.0**-24, 8: 2.0**-53}
-    return unit.get(seen.precision.itemsize, 2.0**-24)
-
-
 def _noise(
     seen: Observed, semantics: Semantics, lead: Lead, found: Replayed
 ) -> tuple[float, float]:
     """How far v/s, and scales relatively, may be off for no other reason than rounding."""
-    finer = 2.0**-20 if seen.precision == np.float64 else 1.0
+    finer = 2.0**-20 if seen.unit < 2.0**-24 else 1.0
     try:
         with np.errstate(all="ignore"):
             other = replay(seen.weight, seen.covariance, semantics, lead, np.float32)
@@ -173,8 +168,14 @@ class Search:
     def lines(self) -> list[str]:
         """For somebody who reads it."""
         text = []
+        if self.untried:
+            text.append(
+                f"{self.untried} trials were not made for lack of time; they would take about "
+                f"{self.seconds_left:.0f} s (--seconds)"
+            )
         for cause in self.causes:
-            text.append(f"{', '.join(cause.cases)}: {one_line(cause.line())}")
+            text.append(f"{one_line(cause.line())}")
+            text.append(f"  explains {_listed(cause.cases)}")
             text += [f"  or, not told apart here: {' and '.join(names)}" for names in cause.others]
         for case, names, share, plain in self.unexplained:
             nearest = f"; the closest is {' and '.join(names)} ({share:.1%})" if names else ""
@@ -182,12 +183,15 @@ class Search:
                 f"{case}: no deviation that was tried explains it ({plain:.1%} of the weights are "
                 f"as asked for{nearest})"
             )
-        if self.untried:
-            text.append(
-                f"{self.untried} trials were not made for lack of time; they would take about "
-                f"{self.seconds_left:.0f} s"
-            )
         return text
+
+
+def _listed(cases: Sequence[str]) -> str:
+    shown = "; ".join(cases[:NAMED])
+    rest = len(cases) - NAMED
+    return f"{len(cases)} of the failing cases: {shown}" + (
+        f"; and {rest} more" if rest > 0 else ""
+    )
 
 
 Trial = tuple[SemanticDeviation, ...]
@@ -209,37 +213,62 @@ def search(
     clock = _Clock(begin + seconds)
     fits: dict[str, dict[Trial, Fit]] = {seen.name: {} for seen in failing}
     table = semantic_deviations()
+
+    def explained(seen: Observed) -> bool:
+        return any(found.explained for found in fits[seen.name].values())
+
+    def hand_on(seen: Observed) -> None:
+        """What explains one case is tried on the others before anything else is."""
+        known = [trial for trial, found in fits[seen.name].items() if found.explained]
+        for other in failing:
+            if known and not explained(other):
+                _try(other, known, fits[other.name], clock)
+
     for seen in failing:
+        if explained(seen):
+            continue
         announce(f"diagnosis of {seen.name}")
         _try(seen, ((d,) for d in table), fits[seen.name], clock)
-    causes, left = _cover(failing, fits, right, clock)
-    for seen in left:  # pairs
-        announce(f"pairs for {seen.name}")
-        known = [c.names for c in causes]
-        singles = sorted(fits[seen.name].items(), key=lambda item: -item[1].share)[:BEAM]
-        first = [trial for trial in fits[seen.name] if tuple(d.name for d in trial) in known]
-        beam = dict.fromkeys([*first, *(trial for trial, _ in singles)])
-        pairs = ((*one, d) for one in beam for d in table if d not in one)
-        _try(seen, pairs, fits[seen.name], clock, until_explained=True)
-        if any(f.explained for f in fits[seen.name].values()):
-            rest = [other for other in left if other is not seen]
-            exact = [t for t, f in fits[seen.name].items() if f.explained]
-            for other in rest:
-                _try(other, exact, fits[other.name], clock)
-    more, left = _cover(left, fits, right, clock)
+        if not explained(seen):
+            announce(f"diagnosis of {seen.name}, pairs")
+            pairs = _pairs(seen, fits, table)
+            _try(seen, pairs, fits[seen.name], clock.part(PART), until_explained=True)
+        hand_on(seen)
+    causes, left = _cover(failing, fits, right)
     unexplained = tuple(_closest(seen, fits[seen.name]) for seen in left)
-    each = (time.monotonic() - begin) / max(1, clock.tried)
-    return Search((*causes, *more), unexplained, clock.untried,
-                  time.monotonic() - begin, each * clock.untried)  # fmt: skip
+    taken = time.monotonic() - begin
+    each = taken / max(1, clock.tried)
+    return Search(tuple(causes), unexplained, clock.untried, taken, each * clock.untried)
+
+
+def _pairs(
+    seen: Observed, fits: dict[str, dict[Trial, Fit]], table: Sequence[SemanticDeviation]
+) -> Iterable[Trial]:
+    """What explains other cases, and what comes closest here, each with everything else."""
+    own = fits[seen.name]
+    elsewhere = {t for some in fits.values() for t, found in some.items() if found.explained}
+    closest = sorted(own, key=lambda trial: -own[trial].share)[:BEAM]
+    beam = dict.fromkeys([*(t for t in own if t in elsewhere), *closest])
+    return ((*one, d) for one in beam if len(one) == 1 for d in table if d not in one)
 
 
 class _Clock:
-    def __init__(self, deadline: float) -> None:
-        self.deadline, self.tried, self.untried = deadline, 0, 0
+    """A deadline, and how many trials were made before it and how many were not."""
+
+    def __init__(self, deadline: float, whole: _Clock | None = None) -> None:
+        self.deadline, self.whole = deadline, whole
+        self.tried = self.untried = 0
+
+    def part(self, share: float) -> _Clock:
+        """A clock for this share of the time that is left; it counts for this one, too."""
+        now = time.monotonic()
+        return _Clock(now + share * max(0.0, self.deadline - now), self)
 
     def over(self) -> bool:
         late = time.monotonic() > self.deadline
-        self.tried, self.untried = self.tried + (not late), self.untried + late
+        for clock in (self, self.whole):
+            if clock is not None:
+                clock.tried, clock.untried = clock.tried + (not late), clock.untried + late
         return late
 
 
@@ -272,7 +301,6 @@ def _cover(
     failing: Sequence[Observed],
     fits: dict[str, dict[Trial, Fit]],
     right: Sequence[Observed],
-    clock: _Clock,
 ) -> tuple[list[Cause], list[Observed]]:
     """The fewest explanations of what can be explained, and what is left."""
     causes: list[Cause] = []
@@ -289,7 +317,7 @@ def _cover(
         best = [trial for trial, cases in explained.items() if len(cases) == most]
         for trial in best:
             if len(best) > 1 and trial not in refuted:
-                refuted[trial] = sum(_refutes(seen, trial) for seen in right)
+                refuted[trial] = sum(_refutes(seen, trial) for seen in right[:WITNESSES])
         best.sort(key=lambda trial: (len(trial), refuted.get(trial, 0)))
         chosen = best[0]
         same = [
@@ -313,9 +341,7 @@ def _refutes(seen: Observed, trial: Trial) -> bool:
     return changed != seen.semantics and not fit(seen, changed).explained
 
 
-def _closest(
-    seen: Observed, fits: dict[Trial, Fit]
-) -> tuple[str, tuple[str, ...], float, float]:
+def _closest(seen: Observed, fits: dict[Trial, Fit]) -> tuple[str, tuple[str, ...], float, float]:
     plain = fit(seen, seen.semantics).share
     if not fits:
         return seen.name, (), 0.0, plain

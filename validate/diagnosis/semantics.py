@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from .semantic_grids import Array, GridRule, rounded_to
 
-
 SAMPLE = 96  # columns
+ALIKE = 0.02  # levels: what Ŵ in 8 bits of mantissa leaves uncertain
+LARGEST_TIE = 0.02  # spacings: further than this from a tie nothing is near it
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,14 @@ def replay(
     semantics: Semantics,
     lead: Lead | None = None,
     dtype: type = np.float64,
-    hopeless: float = 0.0,
+    sampled: bool = False,
 ) -> Replayed | float:
     """Quantise as this semantics says, or follow a program through it.
 
     Args:
         weight: a×n. covariance: n×n. dtype: of the loop and the factor.
-        hopeless: where the first SAMPLE columns show less agreement with the program than this
-            share, it is returned and nothing else.
+        sampled: stop after SAMPLE columns if a decision among them is another one than the
+            program's, and far from a tie; the share of those that are alike is returned then.
 
     Raises:
         np.linalg.LinAlgError: H is not positive definite.
@@ -182,9 +183,10 @@ def replay(
         error = W[:, j] - (fed * sj).astype(dtype)
         if fed_back:
             W[:, j + 1 :] -= error[:, None] * F[j, j + 1 :]
-        if j == SAMPLE and lead is not None:
-            alike = np.abs(levels - followed)[:, :SAMPLE] <= 0.01
-            if alike.mean() < hopeless:
+        if sampled and j == SAMPLE:
+            alike = np.abs(levels - followed)[:, :SAMPLE] <= ALIKE
+            zeros = zero[:, groups.of_place[:SAMPLE] * (not s.first_group)]
+            if (~alike & (s.grid.from_tie(position[:, :SAMPLE], zeros) > LARGEST_TIE)).any():
                 return float(alike.mean())
     back = np.argsort(order)
     group = np.zeros(n, np.int64) if s.first_group else groups.of_place[back]
@@ -247,12 +249,13 @@ def _feedback(raw: bytes, n: int, kind: str, s: Semantics, dtype: str) -> NDArra
     H = (H + np.diag(s.damping * DAMPED_BY[s.damped_by](d)))[np.ix_(basis, basis)].astype(dtype)
     if s.feedback == "none":
         return np.zeros((n, n), dtype)
-    inverse = _inverse(H)
-    T = scipy.linalg.cholesky(inverse, lower=False)
+    # H = M Mᵀ with M upper triangular, and T = M⁻¹.
+    M = scipy.linalg.cholesky(H[::-1, ::-1], lower=True)[::-1, ::-1]
+    T = np.triu(scipy.linalg.lapack.get_lapack_funcs("trtri", (M,))(M)[0])
     if s.feedback == "unfactored":
         T = scipy.linalg.cholesky(H, lower=False)
     if s.feedback == "inverse":
-        T = inverse
+        T = T.T @ T
     F = T if s.feedback == "undivided" else T / np.diagonal(T)[:, None]
     same = np.equal.outer(np.arange(n) // s.block_size, np.arange(n) // s.block_size)
     if s.feedback == "within blocks":
@@ -263,11 +266,6 @@ def _feedback(raw: bytes, n: int, kind: str, s: Semantics, dtype: str) -> NDArra
         inside = np.arange(n) % s.block_size
         F = np.where(same, F[np.ix_(inside, inside)], F)
     return -F if s.feedback == "added" else F
-
-
-def _inverse(H: NDArray) -> NDArray:
-    L = scipy.linalg.cholesky(H, lower=True)
-    return scipy.linalg.cho_solve((L, True), np.eye(len(H), dtype=H.dtype))
 
 
 # Groups and their grids ---------------------------------------------------------------------------
