@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -251,7 +252,8 @@ def _feedback(raw: bytes, n: int, kind: str, s: Semantics, dtype: str) -> NDArra
         return np.zeros((n, n), dtype)
     # H = M Mᵀ with M upper triangular, and T = M⁻¹.
     M = scipy.linalg.cholesky(H[::-1, ::-1], lower=True)[::-1, ::-1]
-    T = np.triu(scipy.linalg.lapack.get_lapack_funcs("trtri", (M,))(M)[0])
+    invert: Any = scipy.linalg.get_lapack_funcs("trtri", (M,))
+    T = np.triu(invert(M)[0])
     if s.feedback == "unfactored":
         T = scipy.linalg.cholesky(H, lower=False)
     if s.feedback == "inverse":
