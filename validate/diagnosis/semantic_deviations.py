@@ -147,7 +147,7 @@ def _groups() -> Iterator[SemanticDeviation]:
         "scales of original weights", "a group's scale comes from the original weights, not the "
         "updated ones", scales_from="original",
     )  # fmt: skip
-    for size in (32, 64, 128, 256, 1024):
+    for size in (32, 64, 128, 256):
         yield if_grouped(
             f"blocks of {size}", f"weights are updated after blocks of {size} columns, which "
             "decides what the scales of groups are found from", block_size=size,
@@ -181,7 +181,6 @@ def _grids() -> Iterator[SemanticDeviation]:
         ("half", "the grid has s = M/2^(b-1), that is M/8 for 4 bits, not 2M/(2ᵇ - 1)"),
         ("signed", "the value of largest magnitude is put on the lowest code, with its sign (as "
          "in Q4_0), in place of s = 2M/(2ᵇ - 1)"),
-        ("wide", "the range is divided by 2ᵇ, not 2ᵇ - 1"),
         ("unused", "the grid has s = M/(2ᵇ - 1): half of the codes are never used"),
     ):  # fmt: skip
         yield _of_grid(f"{kind} grid", cause, _symmetric, kind=kind)
@@ -191,6 +190,13 @@ def _grids() -> Iterator[SemanticDeviation]:
     yield _of_grid(
         "symmetric grid", "the grid is symmetric", _asymmetric, asymmetric=False, kind="range"
     )
+    yield SemanticDeviation(
+        "2ᵇ intervals", "the range is divided by 2ᵇ, not 2ᵇ - 1",
+        lambda s: (
+            replace(s, grid=replace(s.grid, **({"intervals": 1} if s.grid.asymmetric else
+                                               {"kind": "wide"}))) if _integer(s) else s
+        ),
+    )  # fmt: skip
     for more in (1, -1):
         yield SemanticDeviation(
             f"bits {more:+d}",
@@ -240,9 +246,6 @@ def _zero_points() -> Iterator[SemanticDeviation]:
         "range without zero", "the range is that of the weights, and need not hold 0", _asymmetric,
         zero_inside=False,
     )  # fmt: skip
-    yield _of_grid(
-        "2ᵇ intervals", "the range is divided by 2ᵇ, not 2ᵇ - 1", _asymmetric, intervals=1
-    )
 
 
 def _searches() -> Iterator[SemanticDeviation]:

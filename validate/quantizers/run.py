@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...reference import GridScales
 from ...reference.operations import Operations
-from ..diagnosis.explain import diagnose_algorithm
+from ..diagnosis.explain import Diagnosis, diagnose_algorithm
 from ..diagnosis.semantic_search import Observed, Search, search
 from ..support.console import one_line
 from .cases import Question
@@ -26,6 +26,7 @@ from .subject import Answer, NoAnswer, NotTaken, Quantizer
 
 SECONDS = 60.0
 SMALL = 512  # weights: of a case on which deviations of the arithmetic are tried
+WITNESSES = 3  # such cases
 ARITHMETIC_SECONDS = 15.0
 
 
@@ -107,18 +108,36 @@ def validate_quantizer(
             inexact.append((question, answer))
     causes = search(wrong, right, seconds, announce)
     arithmetic: tuple[str, ...] = ()
-    small = [pair for pair in inexact if pair[0].weight.size <= SMALL]
+    small = [pair for pair in inexact if pair[0].weight.size <= SMALL][:WITNESSES]
     if small and not wrong:
-        announce(f"arithmetic of {small[0][0].name}")
-        arithmetic = _arithmetic(*small[0])
+        announce("arithmetic")
+        arithmetic = _arithmetic(small)
     return QuantizerReport(
         quantizer.name, tuple(judgements), tuple(skipped), causes, arithmetic,
         time.monotonic() - begin,
     )  # fmt: skip
 
 
-def _arithmetic(question: Question, answer: Answer) -> tuple[str, ...]:
-    """What other arithmetic gives these bits."""
+def _arithmetic(pairs: Sequence[tuple[Question, Answer]]) -> tuple[str, ...]:
+    """What other arithmetic gives these bits: that which gives them in every one of some cases."""
+    found: list[Diagnosis] = []
+    for question, answer in pairs:
+        try:
+            found.append(_arithmetic_of(question, answer))
+        except Exception as error:  # deviations of the arithmetic may fail in any way
+            return (f"no diagnosis of the arithmetic: {type(error).__name__}: {one_line(error)}",)
+    known = [{m.name: m for m in d.explanation.reproduced_by} for d in found if d.explanation]
+    common = set.intersection(*(set(names) for names in known)) if known else set()
+    if not common:
+        return tuple(found[0].lines())
+    lines = [line for line in found[0].lines() if not line.startswith("every bit is reproduced")]
+    return (*lines, *(
+        f"every bit of {len(pairs)} such cases is reproduced by {name}: {match.description}"
+        for name, match in known[0].items() if name in common
+    ))  # fmt: skip
+
+
+def _arithmetic_of(question: Question, answer: Answer) -> Diagnosis:
     dtype = "float64" if answer.dtype == "float64" else "float32"
     actual = {
         name: array
@@ -135,8 +154,4 @@ def _arithmetic(question: Question, answer: Answer) -> tuple[str, ...]:
         outputs = {"codes": result.codes, "dequantized": result.dequantized, "scale": spread}
         return {name: outputs[name] for name in actual}
 
-    try:
-        found = diagnose_algorithm(question.name, run, actual, seconds=ARITHMETIC_SECONDS)
-    except Exception as error:  # deviations of the arithmetic may fail in any way
-        return (f"no diagnosis of the arithmetic: {type(error).__name__}: {one_line(error)}",)
-    return tuple(found.lines())
+    return diagnose_algorithm(question.name, run, actual, seconds=ARITHMETIC_SECONDS)
