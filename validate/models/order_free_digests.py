@@ -240,6 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="the report, JSON")
     parser.add_argument("--expect", type=Path, help="a report whose digests must be found again")
     parser.add_argument("--need", action="append", default=[], help="a library that must be there")
+    parser.add_argument("--only", action="append", default=[], help="a library; no other is asked")
     parser.add_argument("--small", action="store_true", help="the smallest layer and the model")
     parser.add_argument("--child", metavar="LIBRARY", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -251,6 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(reason)
     found = {}
     for way, (library, settings) in WAYS.items():
+        if arguments.only and library not in arguments.only:
+            continue
         found[way] = computed(library, settings, arguments.small)
         print(way, found[way].get("skipped", "done"), flush=True)
     report = summarize(found)

@@ -17,6 +17,7 @@ SCRIPT = Path(__file__).parents[3] / ".ci" / "on_a_gpu"
 FIRST = [
     "machine",
     "bits-cupy",
+    "order-free",
     "stages-cupy",
     "bits-numba-cuda",
     "stages-numba-cuda",
@@ -81,7 +82,7 @@ def test_every_step_has_a_verdict(tmp_path, stand_in):
     ran = run(tmp_path, PYTHON=stand_in, STEP_SECONDS="2")
     assert ran.returncode == 1
     verdicts = verdicts_of(ran, FIRST)
-    for step in ("machine", "bits-cupy", "stages-cupy", "profile-cupy"):
+    for step in ("machine", "bits-cupy", "order-free", "stages-cupy", "profile-cupy"):
         assert verdicts[step].startswith("well, in ")
     assert verdicts["bits-numba-cuda"] == "STOPPED after 2 s"
     assert verdicts["stages-numba-cuda"] == "FAILED with exit code 2: out of memory"
