@@ -33,19 +33,19 @@ The rest of the subject:
 
 Layers and whole models, over integers, so that no sum rounds and nothing can differ:
 
-18. `order_free`, `order_free.slices`, `order_free.cancellation`, `order_free.lattice`,
+15. `order_free`, `order_free.slices`, `order_free.cancellation`, `order_free.lattice`,
     `order_free.finite`, `order_free.factor`, `order_free.arrays`
-19. `decoder`, `decoder.integers`, `decoder.decoder`, `decoder.configuration`, `decoder.attention`,
+16. `decoder`, `decoder.integers`, `decoder.decoder`, `decoder.configuration`, `decoder.attention`,
     `decoder.exponential`, `decoder.normalization`, `decoder.rotary`, `decoder.feed_forward`,
     `decoder.likelihood`, `decoder.sequence_moments`, `decoder.passes`, `decoder.library`
 
 The arithmetic that makes all of it the same on every machine:
 
-15. `arithmetic.sums`, `arithmetic.products`, `arithmetic.triangular`, `arithmetic.butterflies`,
+17. `arithmetic.sums`, `arithmetic.products`, `arithmetic.triangular`, `arithmetic.butterflies`,
     `arithmetic.logarithm`, `coding.histogram`
-16. `operations`, `operations.numpy_operations`
+18. `operations`, `operations.numpy_operations`
     what a backend must do, and the oracle that does it
-17. `operations.layer`, `operations.named`, `bases.named`, `methods.preparation`,
+19. `operations.layer`, `operations.named`, `bases.named`, `methods.preparation`,
     `methods.results`, `checks`, `errors`, `contract`
 
 **Who knows whom.** A folder imports only folders that stand below it in this list: `decoder`,

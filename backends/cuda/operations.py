@@ -1,4 +1,4 @@
-"""The operations on a CUDA device, on any `cuda_device.Device`: the bits of the NumPy oracle.
+"""The operations on a CUDA device, on any `cuda.device.Device`: the bits of the NumPy oracle.
 
 A matrix is a `DeviceArray` and stays on the device between operations; vectors and scalars come and
 go. Every number is computed by a kernel of `backends/cuda`. The docstrings are those of

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU as a `cuda_device.Device`, by CuPy: memory from its pool, copies, launches.
+"""An NVIDIA GPU as a `cuda.device.Device`, by CuPy: memory from its pool, copies, launches.
 
 Nothing is computed with CuPy's own functions. Everything runs in the default stream, whichever is
 CuPy's current one, so launches, copies and the reuse of memory keep the order in which they were

@@ -1,4 +1,4 @@
-"""The rules by which `numba_sic` decides a column where each row is on its own.
+"""The rules by which `sic` decides a column where each row is on its own.
 
 One rule decides a step of a packed tile: `panel` at `at` holds the open numbers y and receives the
 values, `decided` at `to` receives the codes, as floats.

@@ -41,6 +41,6 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 serial = _compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by other kernels alone
-task = _compiled(no_cpython_wrapper=True)  # called by address: `numba_threads`
+task = _compiled(no_cpython_wrapper=True)  # called by address: `threads`
 entry = _compiled(no_cfunc_wrapper=True)
 parallel = _compiled(no_cfunc_wrapper=True, parallel=True)

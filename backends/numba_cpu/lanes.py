@@ -1,6 +1,6 @@
 """One step of a packed tile at a time: the same operation on all its lanes, as vector instructions.
 
-Like the micro-kernel (`numba_tiles`) these are vector instructions of LLVM without any fast-math
+Like the micro-kernel (`tiles`) these are vector instructions of LLVM without any fast-math
 flag. As loops they would be left to the compiler, which is content with half a register.
 
 Each takes pairs (array, offset of the first lane), then numbers. The arrays are of one dtype.

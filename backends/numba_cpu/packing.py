@@ -1,6 +1,6 @@
 """Packing: parts of matrices as tiles whose numbers lie in the order in which they are used.
 
-Tile t of a packed buffer holds for each step k its `lanes` numbers side by side (`numba_tiles`). A
+Tile t of a packed buffer holds for each step k its `lanes` numbers side by side (`tiles`). A
 step is a column of the matrix and the lanes are rows, or the other way round. Where a tile reaches
 over the edge of the matrix it is filled with +0.0.
 

@@ -1,6 +1,6 @@
 """The panel at hand: a few columns that are finished one after the other, for a tile of rows.
 
-A panel stands packed, a row of the matrix in each lane and a column in each step (`numba_packing`),
+A panel stands packed, a row of the matrix in each lane and a column in each step (`packing`),
 in the order in which columns are finished. `coupling` is the block of the factor that belongs to
 it, coupling[k, j] = what step k contributes to the later step j:
 

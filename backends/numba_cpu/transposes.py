@@ -9,7 +9,7 @@ distance d takes the rows i and i + d (i without the bit d) and exchanges their 
     c0 c1 | c2 c3        a2 a3 | c2 c3      corner
     d0 d1 | d2 d3        b2 b3 | d2 d3
 
-Like the micro-kernel (`numba_tiles`) these are vector instructions of LLVM. Offsets and strides
+Like the micro-kernel (`tiles`) these are vector instructions of LLVM. Offsets and strides
 count elements.
 """
 

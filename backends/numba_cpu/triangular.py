@@ -1,6 +1,6 @@
 """Cholesky factorisation and triangular solves, a panel of columns after the other.
 
-Each panel is finished on its own (`numba_panels`), then its products are subtracted from all
+Each panel is finished on its own (`panels`), then its products are subtracted from all
 columns that are still open, in one update shared among the threads.
 """
 

@@ -12,7 +12,7 @@ one scale, from M = max|x|, and every entry is rounded to the nearest value of t
 `int` has a use for all 2^b codes, but neither M nor -M is among its values: both miss theirs by
 s/2. The others hold ±M; `int-symmetric` leaves one code unused.
 
-The first is the grid of published GPTQ code (`grids`, symmetric) in every block that has a negative
+The first is the grid of published GPTQ code (`grid_fitting`) in every block that has a negative
 entry; that code treats a block without one differently, and loses most of it by clipping. The
 second is what "absmax INT8" means elsewhere.
 

@@ -20,6 +20,9 @@ loop runs as for every other method, and the result is reversed back.
 **Activation order** processes the columns by descending diagonal of H (the sort is stable): the
 inputs with the most energy first, while many columns are left that can make good for their errors.
 
+On a finite grid a row, or every group of columns in it, has a scale of its own; when a group's
+scale is found, and from which weights, is told in `one_scale`.
+
 Worked example: the one of `sic`, seen from here: H = (1 0.8; 0.8 1) and W = (0.4 0.4). Column 0 is
 rounded first, 0.4 → 0; column 1 becomes 0.4 + 0.4·0.8 = 0.72 → 1.
 
@@ -49,8 +52,8 @@ from ..bases.rotation import Rotation
 from ..operations import Operations
 from ..operations.layer import Layer, check_finite, prepare
 from .grid_fitting import grid_format
-from .one_scale import Grouping, Problem, quantize_with_one_scale, zero_dead_features
-from .preparation import checked_eigenvalues, factorize
+from .one_scale import Grouping, Problem, quantize_with_one_scale
+from .preparation import checked_eigenvalues, factorize, zero_dead_features
 from .rate_search import spacing_choice
 from .results import Quantized
 
@@ -123,14 +126,18 @@ def gptq(
     grouping = Grouping(group_size, static_groups, block_size)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
     backend, rotation = layer.backend, rotation_of(rotation, layer.shape[1])
-    rotated_weight, zeroed, moment = zero_dead_features(layer, rotation, unseen)
+    rotated_weight, zeroed, covariance = zero_dead_features(layer, rotation, unseen)
 
     order = np.arange(layer.shape[1])
     if actorder:
-        order = np.argsort(-backend.diagonal(moment), kind="stable")
+        order = np.argsort(-backend.diagonal(covariance), kind="stable")
     permutation = order[::-1]
     _, L = factorize(
-        backend, backend.take(moment, permutation, permutation), damping, permutation, "covariance"
+        backend,
+        backend.take(covariance, permutation, permutation),
+        damping,
+        permutation,
+        "covariance",
     )
     target = backend.matmul(backend.take(zeroed, None, permutation), L)
     check_finite(backend, target, "the target Y")

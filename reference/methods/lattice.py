@@ -73,11 +73,11 @@ def quantize_on_lattice(
         target: Y, a×m (m live columns), kept. factor: L, m×m, or None for L = I.
         lattice: the codebook for a spacing. choice: a spacing, or a rate and how to reach it.
         coarsest: a spacing at which every code is 0.
-        weight: W, a×m, and diagonal: m numbers, for `search.open_loop_spacing`.
+        weight: W, a×m, and diagonal: m numbers, for `rate_search.open_loop_spacing`.
         columns: n, the columns of the whole matrix, removed ones included.
 
     Returns:
-        (trial, met), as `search.find_spacing`. A matrix of zeros meets no rate.
+        (trial, met), as `rate_search.find_spacing`. A matrix of zeros meets no rate.
 
     Raises:
         BadInput: a spacing that overflows, a weight whose squares overflow or underflow.

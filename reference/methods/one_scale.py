@@ -50,8 +50,8 @@ the range ±3, s = 6/3 = 2; column 2 has its own.
 (array([[3, 2, 3]], dtype=int32), array([[2. , 0. , 0.1]]))
 
 Exercise: why is the last one 0.1 and not 0.3? (Check: nothing in its group is negative, so xmin
-stays 0, s = 0.3/3 = 0.1, and with zero = 2 the grid holds -0.2 … 0.1: the corner that `grids` warns
-of. The asymmetric grid would be exact.)
+stays 0, s = 0.3/3 = 0.1, and with zero = 2 the grid holds -0.2 … 0.1: the corner that
+`grid_fitting` warns of. The asymmetric grid would be exact.)
 
 >>> rtn(np.array([[3.0, -1.0, 0.3]]), np.eye(3), bits=2, group_size=2,
 ...     asymmetric=True).dequantized
@@ -75,11 +75,9 @@ from ..operations import Matrix
 from ..operations.layer import Layer, check_finite
 from .grid_fitting import GridFormat, find_grid, find_grids, group_of_column, group_starts
 from .lattice import quantize_on_lattice
-from .preparation import original_columns, rotated
+from .preparation import original_columns
 from .rate_search import SpacingChoice
 from .results import GridScales, LatticeScales, Quantized, finish
-
-UNSEEN = ("zero", "rtn")  # what becomes of the weights of a feature that calibration never saw
 
 
 @dataclass(frozen=True)
@@ -140,28 +138,6 @@ class Problem:
         inverse = np.empty_like(self.permutation)
         inverse[self.permutation] = np.arange(len(self.permutation))
         return inverse
-
-
-def zero_dead_features(
-    layer: Layer, rotation: Rotation | None, unseen: str
-) -> tuple[Matrix, Matrix, Matrix]:
-    """(W, W zeroed, Σ with diagonal 1 for dead features), all in the rotated basis.
-
-    RTN and GPTQ keep all columns: one whose diagonal is 0, which calibration never saw, gets
-    diagonal 1 and weight 0, before anything is damped. With `unseen` "rtn" it keeps its weight: as
-    it goes together with no other column, it is rounded to nearest.
-    """
-    if unseen not in UNSEEN:
-        raise BadInput(f"unseen is {unseen!r}; it must be {' or '.join(map(repr, UNSEEN))}")
-    backend = layer.backend
-    work = rotated(layer, rotation)
-    diagonal = backend.diagonal(work.covariance)
-    number = diagonal.dtype.type
-    covariance = backend.with_diagonal(
-        work.covariance, np.where(diagonal == 0, number(1), diagonal)
-    )
-    kept = np.where((diagonal == 0) & (unseen == "zero"), number(0), number(1))
-    return work.weight, backend.scale_columns(work.weight, kept), covariance
 
 
 def quantize_with_one_scale(

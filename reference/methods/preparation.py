@@ -4,7 +4,8 @@ They come from finite data, so two things are put right, each in a way that is s
 
 - **Dead features.** An input that is (nearly) always zero has a (nearly) zero diagonal element. Its
   weights do not matter, and it would spoil the factorisation. WaterSIC leaves out every feature
-  with Σ_jj = 0 or Σ_jj < τ·median of the diagonal and puts zero columns back afterwards.
+  with Σ_jj = 0 or Σ_jj < τ·median of the diagonal and puts zero columns back afterwards. RTN and
+  GPTQ keep all columns: one with Σ_jj = 0 gets the weight 0 and diagonal 1.
 - **Damping.** H = Σ + δ·mean(diag Σ)·I lifts the eigenvalues that too few samples made too small.
   What is minimised is then not quite the distortion: at high rate that costs, at 1 or 2 bits it can
   be a gain (`theory.high_rate` has the formula and an example of each).
@@ -45,6 +46,8 @@ from ..checks import check_parameter
 from ..errors import BadInput, CodeOverflow, NotPositiveDefinite
 from ..operations import Matrix, Operations
 from ..operations.layer import Layer
+
+UNSEEN = ("zero", "rtn")  # what becomes of the weights of a feature that calibration never saw
 
 
 def live_features(diagonal: NDArray, threshold: float) -> NDArray[np.int64]:
@@ -147,6 +150,28 @@ def rotated(layer: Layer, rotation: Rotation | None) -> Layer:
     }
     matrices = {name: turn[name](backend, matrix) for name, matrix in layer.matrices().items()}
     return Layer(backend, **matrices)
+
+
+def zero_dead_features(
+    layer: Layer, rotation: Rotation | None, unseen: str
+) -> tuple[Matrix, Matrix, Matrix]:
+    """(W, W zeroed, Σ with diagonal 1 for dead features), all in the rotated basis.
+
+    RTN and GPTQ keep all columns: one whose diagonal is 0, which calibration never saw, gets
+    diagonal 1 and weight 0, before anything is damped. With `unseen` "rtn" it keeps its weight: as
+    it goes together with no other column, it is rounded to nearest.
+    """
+    if unseen not in UNSEEN:
+        raise BadInput(f"unseen is {unseen!r}; it must be {' or '.join(map(repr, UNSEEN))}")
+    backend = layer.backend
+    work = rotated(layer, rotation)
+    diagonal = backend.diagonal(work.covariance)
+    number = diagonal.dtype.type
+    covariance = backend.with_diagonal(
+        work.covariance, np.where(diagonal == 0, number(1), diagonal)
+    )
+    kept = np.where((diagonal == 0) & (unseen == "zero"), number(0), number(1))
+    return work.weight, backend.scale_columns(work.weight, kept), covariance
 
 
 def checked_eigenvalues(eigenvalues: ArrayLike | None, columns: int) -> NDArray[np.float64] | None:

@@ -89,7 +89,7 @@ class Quantized:
         distortion: D, float64, in the original basis. Exact. With activation drift it is
             E|W x - Ŵ x̂|²/(a·n).
         weight_mean_square: σ². Exact.
-        rate_met: False if a rate was searched for and not found within `search.TOLERANCE`.
+        rate_met: False if a rate was searched for and not found within `rate_search.TOLERANCE`.
         eigenvalues: of Σ, where they are known. covariance: Σ as it was given, from which they can
             be had. Both None where the limit is not defined (activation drift).
     """
@@ -111,7 +111,7 @@ class Quantized:
         """The limit for Gaussian weights at this distortion, bits per weight.
 
         NaN where it is not defined. Outside the exact path: the eigenvalues carry an error of
-        about n·2⁻⁵³ times the largest, see `limit`.
+        about n·2⁻⁵³ times the largest, see `limits.gaussian_limit`.
         """
         eigenvalues = self.eigenvalues
         if eigenvalues is None:

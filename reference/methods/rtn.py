@@ -36,8 +36,8 @@ from ..bases.rotation import Rotation
 from ..operations import Operations
 from ..operations.layer import Layer, prepare
 from .grid_fitting import grid_format
-from .one_scale import Grouping, Problem, quantize_with_one_scale, zero_dead_features
-from .preparation import checked_eigenvalues
+from .one_scale import Grouping, Problem, quantize_with_one_scale
+from .preparation import checked_eigenvalues, zero_dead_features
 from .rate_search import spacing_choice
 from .results import Quantized
 

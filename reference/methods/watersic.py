@@ -9,7 +9,7 @@ distortion. WaterSIC obtains it with one spacing per column,
 
 and leaves the different variances of the codes to an entropy coder. At high rate D = c²/12, and the
 codes of column k, about N(0, σ²L_kk²) in units of c, cost ½ log2(2πe·σ²L_kk²/c²) bits each
-(`theory_uniform`). Their mean is R; put c² = 12·D into it and solve for D:
+(`theory.scalar`). Their mean is R; put c² = 12·D into it and solve for D:
 
     D = (2πe/12)·σ²·(Π L_kk²)^(1/n)·2^(-2R)        and  Π L_kk² = det Σ = Π λ_k
 

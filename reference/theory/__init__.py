@@ -5,14 +5,14 @@ Rows of W are N(0, σ²I). Each module derives its formulas and says when they h
 
 | question | module |
 |---|---|
-| What does rounding one Gaussian number cost, at any rate? | `theory_uniform` |
-| How far from the limit are WaterSIC, GPTQ and RTN if bits are plenty? | `theory_high_rate` |
-| What does a random rotation do to GPTQ? | `theory_rotated` |
-| What does WaterSIC do at 1 to 4 bits, and why does the basis matter there? | `theory_recursion` |
-| How well can a product survive whose factors are both quantised? | `theory_products` |
-| What does one scale per block cost, for integers and for small floats? | `theory_absmax` |
+| What does rounding one Gaussian number cost, at any rate? | `theory.scalar` |
+| How far from the limit are WaterSIC, GPTQ and RTN if bits are plenty? | `theory.high_rate` |
+| What does a random rotation do to GPTQ? | `theory.rotated` |
+| What does WaterSIC do at 1 to 4 bits, and why does the basis matter there? | `theory.low_rate` |
+| How well can a product survive whose factors are both quantised? | `theory.products` |
+| What does one scale per block cost, for integers and for small floats? | `theory.absmax` |
 
-The limit itself, at every rate, is reverse waterfilling (`waterfilling`, `limit`). Two algorithms
+The limit itself, at every rate, is reverse waterfilling (`limits.waterfilling`). Two algorithms
 are the experiments to it: `watersic` and its relatives for a layer, `generic_product` for a product
 without calibration.
 

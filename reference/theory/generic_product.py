@@ -13,8 +13,8 @@ would give. Four numbers go with each other:
 - **measured**: D as it is;
 - **composed**: D_A + D_B + D_A·D_B of the measured errors of the two factors, right as far as
   errors are uncorrelated with entries and with each other;
-- **predicted**: the same from the formulas of `theory_absmax`, for Gaussian entries;
-- **limit**: Γ(R) of `theory_products` at the rate that was paid, 16 bits for each scale included.
+- **predicted**: the same from the formulas of `theory.absmax`, for Gaussian entries;
+- **limit**: Γ(R) of `theory.products` at the rate that was paid, 16 bits for each scale included.
 
 Worked example: A = (3 1), B = (3 1)ᵀ on 2 bits `int`: s = 2 and the values -4, -2, 0, 2, so that 3
 misses its value by 1, and 1, halfway between 0 and 2, goes to 0. AB = 10 and ÂB̂ = 4; σ² = 5 for

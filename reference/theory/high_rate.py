@@ -23,7 +23,7 @@ L_kk² ≤ Σ_kk, the gaps stand in this order: WaterSIC ≤ GPTQ ≤ RTN.
 
 The limit holds while all components are active, D ≤ σ²λ_min. The laws of WaterSIC and GPTQ also
 need errors of earlier columns that are small against the weights, (D/σ²)(Σ⁻¹)_jj ≪ 1. Outside,
-`theory_recursion` says what happens.
+`theory.low_rate` says what happens.
 
 **Damping.** H = Σ + δ·mean(diag Σ)·I gives the L of the loop, and Σ measures the result. With
 M = L⁻¹ Σ L⁻ᵀ the errors in the whitened domain count with M_kk in place of 1:

@@ -19,7 +19,7 @@ For j = n-1 … 0:
 
     R = mean H_j          D = mean C_jj
 
-H and D_LMMSE are those of one Gaussian number (`theory_uniform`). The last line of the recursion:
+H and D_LMMSE are those of one Gaussian number (`theory.scalar`). The last line of the recursion:
 among Gaussian variables ε_j depends on the earlier errors through Y_j alone, so
 Cov(ε_j, ε) = Cov(ε_j, Y_j)/V_j·Cov(Y_j, ε). With the gain, ε_j is uncorrelated with what it is
 subtracted from, Cov(ε_j, Y_j) = Var ε_j = C_jj, and Cov(Y_j, ε) = (C b)ᵀ.

@@ -1,6 +1,6 @@
 """What does a random rotation make of the Cholesky diagonal, and so of GPTQ?
 
-GPTQ's loss is the spread of L_kk² (`theory_high_rate`), which depends on the basis. In the basis of
+GPTQ's loss is the spread of L_kk² (`theory.high_rate`), which depends on the basis. In the basis of
 a Haar-distributed V (`haar`) the diagonal of the Cholesky factor of VᵀΣV hardly depends on V any
 more when n is large: it is a function of the eigenvalues λ of Σ. At the place k = 1 … n, with
 t = (k - ½)/n,

@@ -4,7 +4,7 @@
 (S - 1)/(2a·ln 2) bits for S symbols; the correction of Miller and Madow adds this for the symbols
 that were *seen*. What is left, mostly because rare symbols were not seen, matters when bits are
 many and rows are few. For the codes of a Gaussian column it can be computed. With p_k the
-probabilities of `theory_uniform` and c ~ Binomial(a, p_k),
+probabilities of `theory.scalar` and c ~ Binomial(a, p_k),
 
     bias = Σ_k E[-(c/a)·log2(c/a)] + (Σ_k (1 - (1-p_k)^a) - 1)/(2a·ln 2) - H
 

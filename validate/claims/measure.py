@@ -7,7 +7,7 @@ the only difference between Gaussian weights and the weights of a layer is the w
 A measurement knows three entropies of its codes, all corrected after Miller and Madow and all
 without side information: a table for each column (`rate_column`), for 16 classes of columns, and
 one table for all codes. And for undamped WaterSIC with Gaussian weights what the recursion of
-`theory_recursion` predicts from Σ, σ² and the spacing alone.
+`theory.low_rate` predicts from Σ, σ² and the spacing alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Claim 3: GPTQ's gap depends on the basis, and a family of Σ makes it exceed any number of bits.
 
 diag(1, ε): nothing to make good, one spacing for both: 0.2546 + ½ log2((1 + ε)/(2√ε)). And with
-eigenvalues 1 and ε in equal parts not even a random rotation helps (`theory_rotated`). Each factor
+eigenvalues 1 and ε in equal parts not even a random rotation helps (`theory.rotated`). Each factor
 1/16 of ε has to add one bit. "Any number" cannot be measured: what is measured is that the formula,
 which has no bound, is right as far as the rates go.
 """

@@ -12,7 +12,7 @@ from ...reference.coding.rates import RATE_MEASURES
 from ...reference.errors import BadInput
 from ...reference.grids.float_formats import FORMATS
 from ...reference.methods.grid_fitting import INTEGER
-from ...reference.methods.one_scale import UNSEEN
+from ...reference.methods.preparation import UNSEEN
 from ..layers.quantize_layer import METHODS
 
 SPACING = ("rate", "spacing", "open_loop", "rate_measure")

@@ -30,8 +30,9 @@ examples:
 
 The layer file holds weight (outputs × inputs) and covariance (inputs × inputs). Rates are in bits
 per weight. Exit code 1 says that a searched rate was not met: the closest result is written all the
-same. Codes, scales and dequantized are the same bits on every machine and backend; limit and gap
-rest on eigenvalues by LAPACK and are not."""
+same. Codes, scales and dequantized are the same bits on every machine and backend. Limit and gap
+rest on eigenvalues by LAPACK and are not, nor is a basis that LAPACK finds (--rotate haar;
+waterfilling without eigenvectors in the file); it is stored, and exact from there on."""
 
 RATE = "bits per weight in a file, side information included"
 MEANINGS = {

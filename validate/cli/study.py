@@ -103,7 +103,7 @@ class Result:
 
     Attributes:
         method: a key of METHODS. target: the `rate` searched for. rate_met: within
-            `search.TOLERANCE`.
+            `rate_search.TOLERANCE`.
         rate … gap: see `reference.coding.rates` and `reference.methods.results`.
         relative_error: D over the energy of the layer's output; None without any.
         parameters: every parameter of the method.

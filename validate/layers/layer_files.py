@@ -23,7 +23,6 @@ Files are written whole or not at all, and the same content always gives the sam
 
 from __future__ import annotations
 
-import difflib
 import errno
 import hashlib
 import json
@@ -41,6 +40,7 @@ from safetensors.numpy import save_file
 
 from ...reference.errors import BadInput
 from ...reference.operations import Operations
+from ..support.console import suggestion
 from ..support.whole_files import replacing
 
 TENSORS = (
@@ -271,11 +271,9 @@ def _finite(content: Any) -> Any:
 def _check_names(path: Path, names: list[str]) -> None:
     for name in names:
         if name not in TENSORS:
-            close = difflib.get_close_matches(name, TENSORS, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
             raise BadInput(
-                f"{path}: tensor {name!r} is not known{hint}; a layer file holds "
-                f"{', '.join(TENSORS)}"
+                f"{path}: tensor {name!r} is not known{suggestion(name, TENSORS)}; a layer file "
+                f"holds {', '.join(TENSORS)}"
             )
     if "weight" not in names:
         raise BadInput(f"{path}: tensor weight is missing")
