@@ -19,7 +19,7 @@ ORDER = {
     ),
     "backends": "numba_cpu numba_cuda cupy cuda",
     "validate": (
-        "cli models checkpoints plots claims benchmark real_layers quantizers conformance "
+        "cli field models checkpoints plots claims benchmark real_layers quantizers conformance "
         "diagnosis golden probes layers support"
     ),
 }

@@ -37,6 +37,7 @@ from .json_option import add_json_argument, check_json_target, give
 from .validate_quantizer import (
     add_quantizer_arguments,
     check_no_quantizer_arguments,
+    run_field,
     run_quantizer,
 )
 
@@ -71,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="no backend, but what a program wrote beside the files of `waterlevel export`",
     )
     source.add_argument(
+        "--field",
+        action="store_true",
+        help="the published packages that are installed here, each in a process of its own",
+    )
+    source.add_argument(
         "--quantizer",
         metavar="NAME",
         help="a whole quantiser, module:function or ./file.py:function: a callable (weight, "
@@ -100,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quantizer is not None:
         return run_quantizer(arguments)
     check_no_quantizer_arguments(arguments)
+    if arguments.field:
+        return run_field(arguments)
     cases = load_index().cases
     selection_of(arguments).of(cases)  # refuses a pattern without a case
     check_json_target(arguments.json)

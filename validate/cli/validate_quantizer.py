@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from ...reference.errors import BadInput
+from ..field.adapters import ADAPTERS
+from ..field.judge import judge_field, to_page
 from ..golden.case import load_index
 from ..quantizers.cases import METHODS, ROWS, questions_in_golden_cases, questions_on_layers
 from ..quantizers.outcome import BITS, FAILED, LEVELS
@@ -79,3 +81,14 @@ def run_quantizer(arguments: argparse.Namespace) -> int:
     give(arguments.json, content, text)
     reached = report.judgements and report.reaches(arguments.level or BITS)
     return 0 if reached else 1
+
+
+def run_field(arguments: argparse.Namespace) -> int:
+    """Judge the published packages that are installed. Exit code 0 if one could be judged."""
+    check_json_target(arguments.json)
+    with Progress("field") as progress:
+        entries = judge_field(list(ADAPTERS), announce=progress.stage)
+    content = {"kind": "waterlevel validate --field", "environment": environment(),
+               "entries": entries}  # fmt: skip
+    give(arguments.json, content, to_page(entries))
+    return 0 if any("report" in entry for entry in entries) else 1

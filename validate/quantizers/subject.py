@@ -149,7 +149,8 @@ def answer_of(returned: Any, shape: tuple[int, ...], bits: int | None) -> Answer
         raise NoAnswer("codes are not whole numbers")
     if codes is not None and bits is not None:
         codes = codes.astype(np.int64)
-        signed = codes.min() < 0 or (zero is not None and not zero.any() and zero.dtype.kind != "f")
+        # Codes below 0 beside a zero point that is not are beyond the grid, and no signed ones.
+        signed = codes.min() < 0 if zero is None else zero.min() < 0 or not zero.any()
         zero = None if zero is None else zero.astype(np.float64)
         if signed:
             codes = codes + (1 << (bits - 1))

@@ -1,0 +1,1 @@
+"""Published packages as subjects: each runs in a process of its own, and one page tells of all."""

@@ -1,0 +1,194 @@
+"""The smallest honest adapter for each published package: what is called, and with what.
+
+Each function is a subject of `waterlevel validate --quantizer`. It takes those of the parameters
+that its package has, calls the package's own function, and hands back what that returned. Where
+something stands in the way of running it on a CPU, the adapter says what was put aside, in its
+docstring, which the report prints.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+
+def llmcompressor_gptq(
+    weight: Any,
+    covariance: Any,
+    bits: int,
+    actorder: bool = False,
+    block_size: int = 128,
+    damping: float = 0.01,
+) -> Any:
+    """llmcompressor.modifiers.gptq.gptq_quantize.quantize_weight, one scale a row, symmetric; the
+    scale is that of compressed_tensors' calculate_qparams."""
+    torch: Any = import_module("torch")
+    ActivationOrdering: Any = import_module("compressed_tensors.quantization").ActivationOrdering
+    QuantizationArgs: Any = import_module("compressed_tensors.quantization").QuantizationArgs
+    calculate_qparams: Any = import_module(
+        "compressed_tensors.quantization.utils"
+    ).calculate_qparams
+    quantize_weight: Any = import_module(
+        "llmcompressor.modifiers.gptq.gptq_quantize"
+    ).quantize_weight
+
+    W = torch.tensor(weight, dtype=torch.float32)
+    order = ActivationOrdering.WEIGHT if actorder else None
+    scheme = QuantizationArgs(num_bits=bits, strategy="channel", symmetric=True)
+    scale, zero = calculate_qparams(W.amin(1, keepdim=True), W.amax(1, keepdim=True), scheme)
+    if order is not None:
+        scheme = scheme.model_copy(update={"actorder": order})
+    H = torch.tensor(covariance, dtype=torch.float32)
+    made, _, _ = quantize_weight(
+        W.clone()[None], H[None], scale[None], zero[None], None, scheme, block_size, damping
+    )
+    return {"dequantized": made[0], "scale": scale}
+
+
+def llmcompressor_gptq_groups(
+    weight: Any,
+    covariance: Any,
+    bits: int,
+    group_size: int,
+    static_groups: bool,
+    asymmetric: bool = False,
+    actorder: bool = False,
+    block_size: int = 128,
+    damping: float = 0.01,
+) -> Any:
+    """llmcompressor.modifiers.gptq.gptq_quantize.quantize_weight with groups, whose scales are
+    those of the original weights (static groups)."""
+    torch: Any = import_module("torch")
+    ActivationOrdering: Any = import_module("compressed_tensors.quantization").ActivationOrdering
+    QuantizationArgs: Any = import_module("compressed_tensors.quantization").QuantizationArgs
+    calculate_qparams: Any = import_module(
+        "compressed_tensors.quantization.utils"
+    ).calculate_qparams
+    quantize_weight: Any = import_module(
+        "llmcompressor.modifiers.gptq.gptq_quantize"
+    ).quantize_weight
+
+    if group_size is None or weight.shape[1] % group_size or (actorder and not static_groups):
+        raise NotImplementedError("static groups that divide the row")
+    W = torch.tensor(weight, dtype=torch.float32)
+    scheme = QuantizationArgs(
+        num_bits=bits, strategy="group", group_size=group_size, symmetric=not asymmetric,
+        actorder=ActivationOrdering.WEIGHT if actorder else None,
+    )  # fmt: skip
+    grouped = W.unflatten(1, (-1, group_size))
+    scale, zero = calculate_qparams(grouped.amin(-1), grouped.amax(-1), scheme)
+    H = torch.tensor(covariance, dtype=torch.float32)
+    made, _, _ = quantize_weight(
+        W.clone()[None], H[None], scale[None], zero[None], None, scheme, block_size, damping
+    )
+    return {"dequantized": made[0], "scale": scale}
+
+
+def compressed_tensors_rtn(
+    weight: Any, covariance: Any, bits: int, asymmetric: bool = False, group_size: int | None = None
+) -> Any:
+    """compressed_tensors' calculate_qparams and fake_quantize."""
+    torch: Any = import_module("torch")
+    QuantizationArgs: Any = import_module("compressed_tensors.quantization").QuantizationArgs
+    fake_quantize: Any = import_module("compressed_tensors.quantization").fake_quantize
+    calculate_qparams: Any = import_module(
+        "compressed_tensors.quantization.utils"
+    ).calculate_qparams
+
+    if group_size is not None and weight.shape[1] % group_size:
+        raise NotImplementedError("groups that do not divide the row")
+    W = torch.tensor(weight, dtype=torch.float32)
+    scheme = QuantizationArgs(
+        num_bits=bits, strategy="group" if group_size else "channel", group_size=group_size,
+        symmetric=not asymmetric,
+    )  # fmt: skip
+    grouped = W.unflatten(1, (-1, group_size or W.shape[1]))
+    scale, zero = calculate_qparams(grouped.amin(-1), grouped.amax(-1), scheme)
+    return {"dequantized": fake_quantize(W, scale, zero, scheme), "scale": scale}
+
+
+def keras_gptq(
+    weight: Any,
+    covariance: Any,
+    bits: int,
+    asymmetric: bool = False,
+    group_size: int | None = None,
+    actorder: bool = False,
+    block_size: int = 128,
+    damping: float = 0.01,
+) -> Any:
+    """keras.src.quantizers.gptq.gptq_quantize_matrix, prepared as
+    GPTQ.quantize_and_correct_layer does it: the inverse of the damped moment by keras.ops, scales
+    by compute_quantization_parameters."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    ops: Any = import_module("keras.src.ops")
+    linalg: Any = import_module("keras.src.ops.linalg")
+    gptq_quantize_matrix: Any = import_module("keras.src.quantizers.gptq").gptq_quantize_matrix
+    compute_quantization_parameters: Any = import_module(
+        "keras.src.quantizers.quantizers"
+    ).compute_quantization_parameters
+    dequantize_with_sz_map: Any = import_module(
+        "keras.src.quantizers.quantizers"
+    ).dequantize_with_sz_map
+
+    H = np.array(covariance, np.float32)
+    dead = np.diagonal(H) == 0
+    H[dead, dead] = 1
+    H = H + np.float32(damping) * np.diagonal(H).mean() * np.eye(len(H), dtype=np.float32)
+    find = partial(
+        compute_quantization_parameters, bits=bits, symmetric=not asymmetric, per_channel=True,
+        group_size=-1 if group_size is None else group_size,
+    )  # fmt: skip
+    codes, scale, zero, group = gptq_quantize_matrix(
+        ops.convert_to_tensor(np.array(weight, np.float32)), linalg.inv(ops.convert_to_tensor(H)),
+        blocksize=block_size, group_size=-1 if group_size is None else group_size,
+        activation_order=actorder, order_metric=ops.convert_to_tensor(np.diagonal(H).copy()),
+        compute_scale_zero=find,
+    )  # fmt: skip
+    made = dequantize_with_sz_map(codes, scale, zero, group)
+    return {"dequantized": ops.convert_to_numpy(made)}
+
+
+def torchao_gptq(weight: Any, covariance: Any, bits: int, damping: float = 0.01) -> Any:
+    """torchao.prototype.gptq.api.gptq_quantize with Int8WeightOnlyConfig, one scale a row. The
+    assertion that the device is CUDA and the call torch.cuda.synchronize are put aside, so that it
+    runs on a CPU; nothing else is changed."""
+    torch: Any = import_module("torch")
+    api: Any = import_module("torchao.prototype.gptq.api")
+    Int8WeightOnlyConfig: Any = import_module("torchao.quantization").Int8WeightOnlyConfig
+    PerRow: Any = import_module("torchao.quantization").PerRow
+
+    if bits != 8:
+        raise NotImplementedError("8 bits alone")
+    source = inspect.getsource(api.gptq_quantize)
+    for line in ('    assert device.type == "cuda", "GPTQ only supports CUDA currently"\n',
+                 "    torch.cuda.synchronize()\n"):  # fmt: skip
+        if line not in source:
+            raise NotImplementedError("another version of this function")
+        source = source.replace(line, "")
+    inside = dict(vars(api))
+    exec(compile(source, api.__file__, "exec"), inside)
+    config = api.GPTQConfig(
+        step="convert", base_config=Int8WeightOnlyConfig(granularity=PerRow(), version=2),
+        percdamp=damping,
+    )  # fmt: skip
+    made = inside["gptq_quantize"](
+        torch.tensor(covariance, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32),
+        config,
+    )  # fmt: skip
+    return {"dequantized": made.dequantize(), "scale": made.scale}
+
+
+# name → (function, the distribution whose version counts, the method that it claims to be)
+ADAPTERS = {
+    "llmcompressor-gptq": (llmcompressor_gptq, "llmcompressor", "gptq"),
+    "llmcompressor-gptq-groups": (llmcompressor_gptq_groups, "llmcompressor", "gptq"),
+    "compressed-tensors-rtn": (compressed_tensors_rtn, "compressed-tensors", "rtn"),
+    "keras-gptq": (keras_gptq, "keras", "gptq"),
+    "torchao-gptq-int8": (torchao_gptq, "torchao", "gptq"),
+}
