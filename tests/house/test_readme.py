@@ -28,6 +28,7 @@ PAGES = {
         "backends/README.md",
         "data/reports/BENCHMARK.md",
         "data/reports/CLAIMS.md",
+        "data/reports/MODELS.md",
         "reference/EXACTNESS.md",
         "reference/RATES.md",
         ".github/CONTRIBUTING.md",
@@ -118,7 +119,8 @@ def test_numbers_of_one_layer(capsys: pytest.CaptureFixture[str]):
     title = f"\n{LAYER}: "
     found = printed_by_study(capsys, str(LAYERS / f"{LAYER}.safetensors"))
     # Column, D, limit and gap at each of three rates; the first two of each are exact.
-    assert_same(table(found, title), table(README, title), exact={0, 1, 4, 5, 8, 9})
+    expected = table(PAGES["reference/RATES.md"], title)
+    assert_same(table(found, title), expected, exact={0, 1, 4, 5, 8, 9})
 
 
 @pytest.mark.slow
@@ -128,9 +130,18 @@ def test_numbers_of_the_summary(capsys: pytest.CaptureFixture[str]):
     assert_same(table(printed_by_study(capsys), title), expected)
 
 
+@pytest.mark.slow
+def test_the_table_of_a_whole_model(capsys: pytest.CaptureFixture[str]):
+    (arguments,) = (found for found in commands() if found[:2] == ["model", "evaluate"])
+    capsys.readouterr()
+    assert main(arguments) == 0
+    (shown,) = (block for block in blocks("text") if block.startswith("model "))
+    assert capsys.readouterr().out.startswith(shown)
+
+
 @pytest.mark.parametrize(("place", "wrong"), [(1, "8.83e-05"), (3, "0.575"), (0, "1.957")])
 def test_a_number_that_is_off_is_noticed(place: int, wrong: str):
-    expected = table(README, f"\n{LAYER}: ")
+    expected = table(PAGES["reference/RATES.md"], f"\n{LAYER}: ")
     found = {method: list(words) for method, words in expected.items()}
     assert_same(found, expected, exact={0, 1})
     found["GPTQ natural"][place] = wrong
