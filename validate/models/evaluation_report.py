@@ -49,7 +49,7 @@ def text(report: Mapping[str, Any]) -> str:
         rows.append(row + [UNDEFINED] * (len(HEADERS) - len(row)))
     below = (
         f"{report['windows']} windows of {report['length']} tokens; rates in bits a weight of the "
-        "linear layers;\nKL in bits a token, and its 99th percentile; top 1: share of tokens whose likeliest "
-        "successor is the original's; ± one standard error"
+        "linear layers;\nKL in bits a token, and its 99th percentile; top 1: share of tokens after "
+        "which both\nexpect the same; ± one standard error"
     )
     return f"{table(rows, headers)}\n\n{below}"
