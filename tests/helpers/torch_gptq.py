@@ -45,10 +45,13 @@ def torch_gptq(
     by_original = static_groups or "g_idx by original place" in mistakes
     size = group_size or n
     group = (order if by_original else torch.arange(n)) // size
+    anew = group_size is None and "scale anew in each block" in mistakes
+    if anew:
+        size, group = block_size, torch.arange(n) // block_size
     count = -(-n // size)
     scale, zero = torch.ones(len(W), count), torch.zeros(len(W), count)
     known = group_size is None or static_groups or "static groups" in mistakes
-    if known:
+    if known and not anew:
         for g in range(count):
             inside = original[:, group == g]
             scale[:, g], zero[:, g] = _grid(inside, bits, asymmetric, mse, mistakes)
@@ -56,6 +59,9 @@ def torch_gptq(
     for start in range(0, n, block_size):
         stop = min(start + block_size, n)
         inner, errors = W[:, start:stop].clone(), torch.zeros_like(W[:, start:stop])
+        if anew:
+            g = start // block_size
+            scale[:, g], zero[:, g] = _grid(W, bits, asymmetric, mse, mistakes)
         for k in range(stop - start):
             j = start + k
             g = int(group[j])
@@ -70,7 +76,7 @@ def torch_gptq(
             if "first group's scale" in mistakes:
                 g = 0
             codes[:, j], values[:, j], fed = _round(
-                inner[:, k], scale[:, g], zero[:, g], bits, mistakes
+                inner[:, k], scale[:, g], zero[:, g], bits, asymmetric, mistakes
             )
             error = inner[:, k] - fed
             if "undivided" not in mistakes:
@@ -142,7 +148,8 @@ def _grid(
         for i in range(80):
             p = 1 - i / 100
             scale, zero = _of_range(x, p * low, p * high, bits, asymmetric, mistakes)
-            codes = (torch.round(x / scale[:, None]) + zero[:, None]).clamp(0, 2**bits - 1)
+            rounded = torch.trunc if "truncates" in mistakes else torch.round
+            codes = (rounded(x / scale[:, None]) + zero[:, None]).clamp(0, 2**bits - 1)
             error = ((codes - zero[:, None]) * scale[:, None] - x).abs().pow(exponent).sum(1)
             better = error < least
             least = torch.where(better, error, least)
@@ -183,7 +190,12 @@ def _of_range(
 
 
 def _round(
-    w: Tensor, scale: Tensor, zero: Tensor, bits: int, mistakes: tuple[str, ...]
+    w: Tensor,
+    scale: Tensor,
+    zero: Tensor,
+    bits: int,
+    asymmetric: bool,
+    mistakes: tuple[str, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(codes, their values, the values whose error is passed on)."""
     half, top = 2 ** (bits - 1), 2**bits - 1
@@ -197,6 +209,6 @@ def _round(
         code = level.clamp(1, top)
     fed = (level if "error before the clamp" in mistakes else code) - zero
     values = (code - zero) * scale
-    if "another grid for the weight" in mistakes:
+    if "another grid for the weight" in mistakes and not asymmetric:
         values = values * (2 * half - 1) / (2 * half - 2)
     return code, values, fed * scale

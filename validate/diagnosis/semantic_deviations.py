@@ -171,6 +171,11 @@ def _groups() -> Iterator[SemanticDeviation]:
         "first group's scale", "the scale of the first group serves all groups", first_group=True
     )
     yield _entry("one scale for all rows", "all rows share one scale", per_tensor=True)
+    yield SemanticDeviation(
+        "scale anew in each block", "every block of columns has a scale of its own, found from the "
+        "whole row as it stands when the block begins",
+        lambda s: replace(s, scale_each_block=not _grouped(s) and s.feedback != "none"),
+    )  # fmt: skip
 
 
 def _grids() -> Iterator[SemanticDeviation]:
@@ -208,9 +213,9 @@ def _grids() -> Iterator[SemanticDeviation]:
     yield _of_grid(
         "levels not clamped", "levels beyond the range of codes are kept", _integer, clamped=False
     )
-    for how in ("truncated", "down", "up"):
+    for how, words in (("truncated", "truncated"), ("down", "rounded down"), ("up", "rounded up")):
         yield _of_grid(
-            f"levels {how}", f"v/s is rounded {how}, not to the nearest", _integer, rounding=how
+            f"levels {how}", f"v/s is {words}, not rounded to the nearest", _integer, rounding=how
         )
 
 
@@ -271,8 +276,14 @@ def _storage() -> Iterator[SemanticDeviation]:
     for dtype in STORAGE[1:]:
         yield SemanticDeviation(
             f"scale in {dtype}",
-            f"scales are rounded to {dtype} before codes are decided",
+            f"scales are rounded to {dtype} before anything is decided with them",
             lambda s, dtype=dtype: replace(s, grid=replace(s.grid, scale_dtype=dtype)),
+        )
+        yield SemanticDeviation(
+            f"chosen scale in {dtype}",
+            f"scales are rounded to {dtype} after the search and the zero point, before codes are "
+            "decided",
+            lambda s, dtype=dtype: replace(s, grid=replace(s.grid, chosen_dtype=dtype)),
         )
         yield _entry(
             f"stored scale in {dtype}",
@@ -289,8 +300,12 @@ def _storage() -> Iterator[SemanticDeviation]:
 
 
 def _feedback() -> Iterator[SemanticDeviation]:
+    yield _entry(
+        "rounding to nearest", "no error is passed on, and columns are taken as they stand",
+        feedback="none", order="natural", factor_order="",
+    )  # fmt: skip
     for how, cause in (
-        ("none", "no error is passed on: this is rounding to nearest"),
+        ("none", "no error is passed on"),
         ("within blocks", "errors are passed on within blocks of columns and lost at their end"),
         ("beyond blocks", "errors are passed on to later blocks, and not within a block"),
         ("first block", "within every block errors are passed on by the factor of the first block"),

@@ -53,7 +53,9 @@ class GridRule:
         intervals: of an asymmetric range, in place of 2ᵇ - 1: that number plus this.
         mse_exponent: of |q(x) - x| in the search. mse_least: the smallest part of the range.
         scale_dtype: what the scale is rounded to before it decides anything, or "".
-        rounding: of ROUNDINGS: how a level is decided. clamped: whether levels stay in range.
+        chosen_dtype: what it is rounded to after the search and the zero point, before codes.
+        rounding: of ROUNDINGS: how a level is decided: "truncated" is v/s towards 0, the others
+            round v/s + zero. clamped: whether levels stay in range.
         clamped_signed: levels are clamped before the zero point is added, as if it were 2^(b-1).
         shrunk: the range is multiplied by this.
     """
@@ -70,6 +72,7 @@ class GridRule:
     mse_exponent: float = 2.5
     mse_least: float = 0.2
     scale_dtype: str = ""
+    chosen_dtype: str = ""
     rounding: str = "nearest"
     clamped: bool = True
     clamped_signed: bool = False
@@ -89,7 +92,7 @@ class GridRule:
         scale, zero = self._of_range(x, low * self.shrunk, high * self.shrunk)
         if self.mse and self.format == INTEGER:
             scale, zero = self._searched(x, low, high)
-        return scale, zero
+        return rounded_to(scale, self.chosen_dtype), zero
 
     def _of_range(self, x: Array, low: Array, high: Array) -> tuple[Array, Array]:
         M = np.maximum(-low, high)
@@ -143,7 +146,8 @@ class GridRule:
         low, high = self._ends(zero)
         if self.clamped_signed:
             low, high = np.full_like(zero, -self.half), np.full_like(zero, self.half - 1)
-        whole = ROUNDINGS[self.rounding](t + zero) - zero
+        before = 0.0 if self.rounding == "truncated" else zero
+        whole = ROUNDINGS[self.rounding](t + before) - before
         return np.clip(whole, low, high) if self.clamped else whole
 
     def _ends(self, zero: Array) -> tuple[Array, Array]:

@@ -104,7 +104,10 @@ def _agreement(seen: Observed, found: Replayed, relative: float) -> tuple[NDArra
     apart = np.abs(found.values - seen.dequantized.astype(np.float64))
     made = apart <= relative * spacing * size
     if seen.scale is not None:
-        made &= np.abs(np.abs(seen.scale.astype(np.float64)) - spacing) <= relative * spacing
+        # A program whose Ŵ has another scale than its codes may hand back either.
+        given = np.abs(seen.scale.astype(np.float64))
+        either = (spacing, np.abs(found.deciding[:, found.group]))
+        made &= np.any([np.abs(given - s) <= relative * s for s in either], axis=0)
     if seen.zero is not None:
         made &= np.abs(seen.zero.astype(np.float64) - found.zero[:, found.group]) <= 1e-3
     return decided, made

@@ -53,6 +53,8 @@ class Semantics:
         groups_by: the "place" in the order of processing, or the "original" place.
         scale_columns: a scale comes from that many columns of its group, the first ones; 0: all.
         first_group: its scale serves all groups. per_tensor: one scale for all rows.
+        scale_each_block: without groups, every block has a scale of its own, found from the whole
+            rows as they stand when it begins.
         moment: how Σ is read: "", "reversed", "bfloat16", "float16", "blocks", "root".
         dead: what becomes of features that are always 0: "zero" or "kept".
         stored_scale: what scales are rounded to after all is decided. stored_shift: is added to
@@ -74,6 +76,7 @@ class Semantics:
     scale_columns: int = 0
     first_group: bool = False
     per_tensor: bool = False
+    scale_each_block: bool = False
     moment: str = ""
     dead: str = "zero"
     stored_scale: str = ""
@@ -91,6 +94,7 @@ class Replayed:
         followed: the levels that were fed back: those of the program, or the same.
         values: Ŵ of `followed`, as it would be stored.
         scale, zero: a×groups, as they would be stored; zero from the lowest level.
+        deciding: the scale with which the levels were decided.
         group: of each column. from_tie: a×n, distance of v/s from the next tie, in spacings.
         position: a×n, v/s. order: the columns in the order of processing.
     """
@@ -100,6 +104,7 @@ class Replayed:
     values: Array
     scale: Array
     zero: Array
+    deciding: Array
     group: NDArray[np.int64]
     from_tie: Array
     position: Array
@@ -168,7 +173,7 @@ def replay(
         scale[:, g], zero[:, g] = _grid(s, source[:, groups.members(g)])
     for j in range(n):
         if j % s.block_size == 0:
-            start_of_block = W.copy()
+            start_of_block[:, j:] = W[:, j:]
         for g in groups.found_at(j):
             source = {"block": start_of_block, "column": W, "original": original[:, order]}
             scale[:, g], zero[:, g] = _grid(s, source[s.scales_from][:, groups.places(g)])
@@ -195,7 +200,7 @@ def replay(
     values = rounded_to((followed[:, back] - shift[:, group]) * stored[:, group], s.stored_weight)
     zeros = zero[:, group]
     return Replayed(
-        levels[:, back], followed[:, back], values, stored, zero + shift, group,
+        levels[:, back], followed[:, back], values, stored, zero + shift, scale, group,
         s.grid.from_tie(position[:, back], zeros), position[:, back], order,
     )  # fmt: skip
 
@@ -277,12 +282,16 @@ class Groups:
     """Which columns share a grid, and when it is found."""
 
     def __init__(self, s: Semantics, n: int, order: NDArray[np.int64]) -> None:
-        size = s.group_size or n
+        rowwise = s.group_size is None
+        self.whole_rows = rowwise and s.scale_each_block
+        size = s.group_size or (s.block_size if self.whole_rows else n)
         self.count = -(-n // size)
         self.order = order
-        by_original = s.static_groups or s.groups_by == "original" or s.group_size is None
+        by_original = s.static_groups or s.groups_by == "original" or rowwise
+        by_original &= not self.whole_rows
         self.of_place = (order if by_original else np.arange(n)) // size
-        at_once = s.static_groups or s.group_size is None or s.feedback == "none"
+        at_once = s.static_groups or rowwise or s.feedback == "none"
+        at_once &= not self.whole_rows
         self.known_at_once = range(self.count) if at_once else range(0)
         self._found: dict[int, list[int]] = {}
         if not at_once:
@@ -294,8 +303,8 @@ class Groups:
         return self._found.get(place, [])
 
     def places(self, g: int) -> NDArray[np.int64]:
-        """The members by their place in the order of processing."""
-        return np.flatnonzero(self.of_place == g)
+        """What its scale comes from, by the place in the order of processing."""
+        return np.flatnonzero(self.whole_rows | (self.of_place == g))
 
     def members(self, g: int) -> NDArray[np.int64]:
         """The members by their original number."""

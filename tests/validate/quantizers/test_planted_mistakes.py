@@ -46,6 +46,7 @@ IN_TORCH = {
     "scales when reached": "scales when a group begins",
     "first group's scale": "first group's scale",
     "one scale for all": "one scale for all rows",
+    "scale anew in each block": "scale anew in each block",
     "M/7": "narrow grid",
     "M/8": "half grid",
     "signed, over -8": "signed grid",
@@ -56,7 +57,7 @@ IN_TORCH = {
     "clamps before zero": "clamped before the zero point",
     "no search": "no search",
     "squares in the search": "search with exponent 2",
-    "scales in half": "scale in float16",
+    "scales in half": "chosen scale in float16",
     "scales stored in half": "stored scale in float16",
     "zeros one less": "stored zero point -1",
     "another grid for the weight": "Ŵ from another grid",
@@ -96,7 +97,7 @@ def deviating(name: str) -> Subject:
 
 
 def with_scales(alter: Callable[[NDArray], NDArray]) -> Subject:
-    """Every scale is altered before anything is decided with it."""
+    """Every scale is altered once it has been chosen, before codes are decided with it."""
 
     def run(weight: NDArray, covariance: NDArray, **parameters: Any) -> Any:
         right = grid_fitting.find_grid
@@ -152,10 +153,11 @@ IN_OWN: dict[str, tuple[Subject, set[str]]] = {
         changed(asymmetric=lambda p: p["format"] == "int"), {"asymmetric grid"},
     ),
     "bfloat16 scales": (
-        with_scales(lambda s: rounded_to(s.astype(np.float64), "bfloat16")), {"scale in bfloat16"},
+        with_scales(lambda s: rounded_to(s.astype(np.float64), "bfloat16")),
+        {"chosen scale in bfloat16"},
     ),
     "a tenth cut off": (with_scales(lambda s: s * 0.9), {"range × 0.9"}),
-    "rounding to nearest": (rounding, {"feedback none"}),
+    "rounding to nearest": (rounding, {"rounding to nearest"}),
     "float16 scales at the end": (half_scales_stored, {"stored scale in float16"}),
     "two at once": (
         changed(damping=lambda p: 10 * p["damping"], actorder=False),
