@@ -124,7 +124,9 @@ def keras_gptq(
 ) -> Any:
     """keras.src.quantizers.gptq.gptq_quantize_matrix, prepared as
     GPTQ.quantize_and_correct_layer does it: the inverse of the damped moment by keras.ops, scales
-    by compute_quantization_parameters."""
+    by compute_quantization_parameters. Where there are no groups, the function finds a scale anew
+    in every block of columns and returns them all, but its map of groups names the first one
+    alone; here each code is read with the scale that decided it."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     ops: Any = import_module("keras.src.ops")
     linalg: Any = import_module("keras.src.ops.linalg")
@@ -140,17 +142,26 @@ def keras_gptq(
     dead = np.diagonal(H) == 0
     H[dead, dead] = 1
     H = H + np.float32(damping) * np.diagonal(H).mean() * np.eye(len(H), dtype=np.float32)
+    taken = -1 if group_size is None else group_size
     find = partial(
         compute_quantization_parameters, bits=bits, symmetric=not asymmetric, per_channel=True,
-        group_size=-1 if group_size is None else group_size,
+        group_size=taken,
     )  # fmt: skip
     codes, scale, zero, group = gptq_quantize_matrix(
         ops.convert_to_tensor(np.array(weight, np.float32)), linalg.inv(ops.convert_to_tensor(H)),
-        blocksize=block_size, group_size=-1 if group_size is None else group_size,
+        blocksize=block_size, group_size=taken,
         activation_order=actorder, order_metric=ops.convert_to_tensor(np.diagonal(H).copy()),
         compute_scale_zero=find,
     )  # fmt: skip
-    made = dequantize_with_sz_map(codes, scale, zero, group)
+    # The map of groups is place / size, not rounded down; a scale is found where a group begins,
+    # and anew where a block does.
+    size = group_size or len(H)
+    place = np.arange(len(H))
+    found = np.cumsum((place % size == 0) | (place % block_size == 0)) - 1
+    if scale.shape[1] != found[-1] + 1:
+        raise NotImplementedError("another version of this function")
+    place = np.rint(ops.convert_to_numpy(group).astype(np.float64) * size).astype(np.int64)
+    made = dequantize_with_sz_map(codes, scale, zero, ops.convert_to_tensor(found[place]))
     return {"dequantized": ops.convert_to_numpy(made)}
 
 

@@ -12,9 +12,10 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
+from ...reference.errors import BadInput
 from ..layers.layer_files import to_json
 from ..quantizers.cases import questions_on_layers
 from ..quantizers.run import validate_quantizer
@@ -41,7 +42,13 @@ def judged(name: str, rows: int) -> str:
 def judge_field(
     names: Sequence[str], rows: int = ROWS, announce: Callable[[str], None] = lambda what: None
 ) -> list[dict[str, Any]]:
-    """One entry for each adapter: name, package, version, function, and its report or a reason."""
+    """One entry for each adapter: name, package, version, function, and its report or a reason.
+
+    `unmet` lists what the package requires and is installed here in another version.
+
+    Raises:
+        BadInput: the package packaging is not installed.
+    """
     entries = []
     for name in names:
         function, package, method = ADAPTERS[name]
@@ -55,6 +62,7 @@ def judge_field(
         }
         try:
             entry["version"] = version(package)
+            entry["unmet"] = unmet_requirements(package)
             entry["report"] = _in_a_process(name, rows)
         except PackageNotFoundError:
             entry["reason"] = "not installed"
@@ -62,6 +70,26 @@ def judge_field(
             entry["reason"] = one_line(error)
         entries.append(entry)
     return entries
+
+
+def unmet_requirements(package: str) -> list[str]:
+    """What a package asks for, without extras, and does not find here in such a version."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        raise BadInput("--field needs the package packaging: pip install packaging") from None
+    unmet = []
+    for text in sorted(requires(package) or ()):
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = version(wanted.name)
+        except PackageNotFoundError:
+            installed = "not installed"
+        if installed == "not installed" or not wanted.specifier.contains(installed, True):
+            unmet.append(f"{wanted.name} {wanted.specifier} (here {installed})")
+    return unmet
 
 
 def _in_a_process(name: str, rows: int) -> dict[str, Any]:
@@ -95,6 +123,12 @@ def to_page(entries: Sequence[dict[str, Any]]) -> str:
             f"## {entry['name']} ({entry['package']} {entry.get('version', '')})".rstrip(),
         ]
         lines += ["", entry["function"]]
+        if entry.get("unmet"):
+            lines += [
+                "",
+                f"Run outside its own requirements: {', '.join(entry['unmet'])}. What follows is "
+                "said of these versions together, not of those that the package asks for.",
+            ]
         if "reason" in entry:
             lines += ["", f"Not judged: {entry['reason']}."]
             continue

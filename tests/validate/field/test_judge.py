@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,28 @@ def test_one_that_takes_too_long_is_said(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(judge.ADAPTERS, "late", (lambda w, c: w, "numpy", "gptq"))
     (entry,) = judge.judge_field(["late"])
     assert "timed out" in entry["reason"]
+
+
+def test_what_a_package_requires_in_another_version_is_said(monkeypatch: pytest.MonkeyPatch):
+    wanted = [
+        "numpy<1",
+        "no-such-package-anywhere>=2",
+        "scipy>=1",
+        "numpy<1; extra == 'more'",
+        "numpy<1; python_version < '3'",
+    ]
+    monkeypatch.setattr(judge, "requires", lambda name: wanted)
+    here = f"numpy <1 (here {version('numpy')})"
+    absent = "no-such-package-anywhere >=2 (here not installed)"
+    assert judge.unmet_requirements("any") == [absent, here]
+
+    monkeypatch.setattr(judge, "_in_a_process", lambda name, rows: {"cases": [], "causes": [],
+                        "unexplained": [], "skipped": []})  # fmt: skip
+    monkeypatch.setitem(judge.ADAPTERS, "pinned", (lambda w, c: w, "numpy", "gptq"))
+    page = judge.to_page(judge.judge_field(["pinned"]))
+    assert f"Run outside its own requirements: {absent}, {here}." in page
+    monkeypatch.setattr(judge, "requires", lambda name: None)
+    assert "requirements" not in judge.to_page(judge.judge_field(["pinned"]))
 
 
 def test_the_committed_page_is_that_of_the_committed_report():
