@@ -9,7 +9,7 @@ import numpy as np
 from ....reference.grids.float_formats import FORMATS
 from .. import flags
 from ..case import DTYPES
-from ..definition import Definition, Purpose
+from ..definition import Definition, Inputs, Outputs, Purpose
 from ..ingredients import layer, positive_definite, weight
 from ..recipes import integers
 from .one_scale import both, dead_cases, one_spacing_cases, rotated_cases
@@ -208,6 +208,36 @@ def _grids(dtype: str) -> Iterator[Definition]:
             special,
             {"format": name},
             (flags.FORMATS, flags.EMPTY),
+        )
+        yield from _float_ties(name, dtype)
+
+
+def _float_ties(name: str, dtype: str) -> Iterator[Definition]:
+    """Midpoints of a float format. The largest value in each row makes its scale a power of two."""
+    form = FORMATS[name]
+    chosen = np.linspace(0, len(form.midpoints) - 1, 7).astype(int)
+    row = np.concatenate(([form.largest], form.midpoints[chosen], form.magnitudes[chosen]))
+    signs = np.where(np.arange(len(row)) % 2, -1.0, 1.0)
+    inputs = {
+        "weight": np.stack([row * signs, -row * signs / 4, row * signs * 2]).astype(dtype),
+        "covariance": np.eye(len(row), dtype=dtype),
+    }
+
+    def ties_to_even(i: Inputs, o: Outputs) -> bool:
+        tied = np.abs(o["codes"])[:, 1 : 1 + len(chosen)]
+        return bool((tied % 2 == 0).all() and np.isin(np.frexp(o["scale"])[0], 0.5).all())
+
+    for method, parameters in (("rtn", {}), ("gptq", {"damping": 0.0})):
+        yield Definition(
+            method,
+            "semantics",
+            f"{name}-ties-3x{len(row)}",
+            dtype,
+            "midpoints of a float format go to the even code; Σ = I, so GPTQ changes nothing",
+            inputs,
+            {"format": name, **parameters},
+            (flags.FORMATS, flags.HALF_EVEN),
+            purposes=(Purpose("every midpoint has an even code", ties_to_even),),
         )
 
 
