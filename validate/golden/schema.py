@@ -83,6 +83,7 @@ PARAMETERS: dict[str, Schema] = {
     "stop": _integer("end of the range, the first column behind it"),
     "threshold": _float("τ"),
     "total": _integer("columns of the result"),
+    "unseen": _string("weights of features whose diagonal is 0: zero (default), or rtn"),
     "weighting_share": _float("ε_aw"),
 }
 

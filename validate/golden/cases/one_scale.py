@@ -121,6 +121,17 @@ def dead_cases(dtype: str) -> Iterator[Definition]:
                 Purpose("silent columns", lambda i, o: not o["dequantized"][:, [3, 7]].any()),
             ),
         )
+    yield from both(
+        "unseen-rounded-6x12",
+        dtype,
+        "the same, but their weights are rounded to nearest",
+        inputs,
+        {"bits": 4, "unseen": "rtn"},
+        (flags.DEAD,),
+        purposes=(
+            Purpose("no silent column", lambda i, o: bool(o["dequantized"][:, [3, 7]].any())),
+        ),
+    )
     yield Definition(
         "gptq",
         "semantics",
