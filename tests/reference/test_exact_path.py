@@ -26,6 +26,7 @@ def names(text: str) -> set[str]:
 
 # Modules of reference/ that are not exact, with the reason; every other one is, new ones included.
 NOT_EXACT = {
+    "front": "what `import waterlevel` offers, by name; it computes nothing",
     "bases.haar": "draws an orthogonal matrix with LAPACK: an input of the algorithms",
     "minimal": "a page for reading, on BLAS and LAPACK; its docstring says where codes may differ",
     "limits.gaussian_limit": "eigenvalues by LAPACK, and the limit that follows from them",
@@ -157,11 +158,40 @@ EXTRAS: dict[str, dict[str, str]] = {
     "calibration.moments": {
         ".accumulate": "the operation of the contract, a chain; not the ufunc's method"
     },
+    "__init__": {
+        "from importlib import import_module": "hands on names when they are asked for",
+        "getattr": "the same",
+    },
+    "errors": {"UserWarning": "a class of Python's"},
+    "bases.named": {"from .haar import haar": "an input that the user asks for by name"},
+    "operations.named": {
+        "from importlib import import_module": "the backends know this package, not the reverse",
+        "__package__": "the same",
+    },
+    "methods.one_scale": {
+        ".accumulate": "the operation of the contract, a chain; not the ufunc's method"
+    },
+    "methods.waterfilling_quantizer": {
+        "from ..limits.gaussian_limit import eigenbasis": "where no basis is given; then not exact"
+    },
     "operations.layer": {"getattr": "reads the fields of its own dataclass by their names"},
     "methods.results": {
         f"from ..limits.gaussian_limit import {name}": "asked for when the result stands"
         for name in names("covariance_eigenvalues rate_limit")
-    },
+    }
+    | dict.fromkeys(
+        (
+            "import sys",
+            "import warnings",
+            "from importlib import import_module",
+            "from os import PathLike",
+            "__package__",
+            "warnings.warn",
+            "getattr",
+            "sys._getframe",
+        ),
+        "a result that is shown, saved, or warned of; it stands by then",
+    ),
     "methods.rate_search": {"vars": "the parameters of a dataclass, for the record"},
     "coding.rates": {"from decimal import Decimal": DECIMAL},
 }
