@@ -53,7 +53,7 @@ from ..operations import Operations
 from ..operations.layer import Layer, check_finite, prepare
 from .grid_fitting import grid_format
 from .one_scale import Grouping, Problem, quantize_with_one_scale
-from .preparation import checked_eigenvalues, factorize, zero_dead_features
+from .preparation import checked_eigenvalues, factorize, without_drift, zero_dead_features
 from .rate_search import spacing_choice
 from .results import Quantized
 
@@ -90,8 +90,8 @@ def gptq(
             stands for W, Σ, dtype and backend.
         covariance: Σ = E[x xᵀ], n×n, a mean over tokens and not a sum.
         bits: b of a finite grid, 2 to 8 bits per code. format: "int", or a float format such as
-            "fp4_e2m1", which brings its bits. asymmetric: int, with a zero point. mse: int, search
-            the range with the least squared error in place of the full one.
+            "fp4-e2m1", which brings its bits. asymmetric: int, with a zero point. mse: int, search
+            the range with the least Σ|q(x) - x|^2.5 in place of the full one.
         group_size: columns that share a grid; None for the whole row. static_groups: their grids
             come from the original weight, by original place, and not as the loop arrives.
         block_size: columns between two updates of the rest, which decides what the grids of groups
@@ -125,6 +125,7 @@ def gptq(
     choice = spacing_choice(rate, spacing, open_loop, rate_measure)
     grouping = Grouping(group_size, static_groups, block_size)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
+    layer = without_drift(layer, "gptq")
     backend, rotation = layer.backend, rotation_of(rotation, layer.shape[1])
     rotated_weight, zeroed, covariance = zero_dead_features(layer, rotation, unseen)
 

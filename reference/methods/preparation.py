@@ -152,6 +152,17 @@ def rotated(layer: Layer, rotation: Rotation | None) -> Layer:
     return Layer(backend, **matrices)
 
 
+def without_drift(layer: Layer, method: str) -> Layer:
+    """The layer. Raises BadInput where it has moments that have no part in the method."""
+    for name in layer.matrices():
+        if name in ("covariance_quantized", "residual_covariance"):
+            raise BadInput(
+                f"the prepared layer has {name}, of which {method} knows nothing; prepare one "
+                "without it, or use watersic"
+            )
+    return layer
+
+
 def zero_dead_features(
     layer: Layer, rotation: Rotation | None, unseen: str
 ) -> tuple[Matrix, Matrix, Matrix]:

@@ -37,7 +37,7 @@ from ..operations import Operations
 from ..operations.layer import Layer, prepare
 from .grid_fitting import grid_format
 from .one_scale import Grouping, Problem, quantize_with_one_scale
-from .preparation import checked_eigenvalues, zero_dead_features
+from .preparation import checked_eigenvalues, without_drift, zero_dead_features
 from .rate_search import spacing_choice
 from .results import Quantized
 
@@ -71,8 +71,8 @@ def rtn(
         covariance: Σ = E[x xᵀ], n×n, a mean over tokens and not a sum; it decides about dead
             features and measures the result.
         bits: b of a finite grid, 2 to 8 bits per code. format: "int", or a float format such as
-            "fp4_e2m1", which brings its bits. asymmetric: int, with a zero point. mse: int, search
-            the range with the least squared error in place of the full one.
+            "fp4-e2m1", which brings its bits. asymmetric: int, with a zero point. mse: int, search
+            the range with the least Σ|q(x) - x|^2.5 in place of the full one.
         group_size: columns that share a grid; None for the whole row.
         rate: R, the rate in bits per weight that is searched for. spacing: α itself, in the units
             of W, without a search. open_loop: take the spacing from R by formula, without a search.
@@ -100,6 +100,7 @@ def rtn(
     choice = spacing_choice(rate, spacing, open_loop, rate_measure)
     grouping = Grouping(group_size, static=group_size is not None)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
+    layer = without_drift(layer, "rtn")
     rotation = rotation_of(rotation, layer.shape[1])
     rotated_weight, zeroed, _ = zero_dead_features(layer, rotation, unseen)
     problem = Problem(

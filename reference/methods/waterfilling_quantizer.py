@@ -49,7 +49,7 @@ from ..limits.waterfilling import allocate_rate
 from ..operations import Operations
 from ..operations.layer import Layer, check_finite, prepare
 from .lattice import LatticeCodes, check_spacing
-from .preparation import checked_eigenvalues, rotated
+from .preparation import checked_eigenvalues, rotated, without_drift
 from .rate_search import SpacingChoice, Trial, find_spacing
 from .results import LatticeScales, Quantized, finish
 
@@ -100,6 +100,7 @@ def waterfilling(
     """
     choice = SpacingChoice(rate, spacing, open_loop, rate_measure)
     layer = prepare(weight, covariance, dtype=dtype, backend=backend)
+    layer = without_drift(layer, "waterfilling")
     rows, columns = layer.shape
     backend = layer.backend
     spectrum, eigenvectors = _eigenbasis(layer, eigenvalues, eigenvectors)

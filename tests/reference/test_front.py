@@ -51,6 +51,17 @@ def test_a_prepared_layer_stands_for_weight_and_covariance(method: str):
         quantize(layer, S, **options)
 
 
+@pytest.mark.parametrize("method", ["rtn", "gptq", "waterfilling"])
+def test_moments_without_a_part_in_a_method_are_refused(method: str):
+    quantize, options = getattr(waterlevel, method), CALLS[method]
+    drift = {"covariance_quantized": S, "cross_covariance": S}
+    for more, name in ((drift, "covariance_quantized"), ({"residual_covariance": W}, "residual")):
+        layer = waterlevel.prepare(W, S, **more)
+        with pytest.raises(waterlevel.BadInput, match=f"{name}.*{method} knows nothing"):
+            quantize(layer, **options)
+        assert waterlevel.watersic(layer, spacing=0.5).codes.shape == W.shape
+
+
 def test_rotations_and_backends_by_name():
     named = waterlevel.gptq(W, S, bits=3, rotation="hadamard", backend="numba")
     given = waterlevel.gptq(W, S, bits=3, rotation=HadamardRotation(8, 0))

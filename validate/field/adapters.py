@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+SCHEMES = "compressed_tensors.quantization"
+RANGES = f"{SCHEMES}.utils"
+
 
 def llmcompressor_gptq(
     weight: Any,
@@ -28,23 +31,17 @@ def llmcompressor_gptq(
     """llmcompressor.modifiers.gptq.gptq_quantize.quantize_weight, one scale a row, symmetric; the
     scale is that of compressed_tensors' calculate_qparams."""
     torch: Any = import_module("torch")
-    ActivationOrdering: Any = import_module("compressed_tensors.quantization").ActivationOrdering
-    QuantizationArgs: Any = import_module("compressed_tensors.quantization").QuantizationArgs
-    calculate_qparams: Any = import_module(
-        "compressed_tensors.quantization.utils"
-    ).calculate_qparams
-    quantize_weight: Any = import_module(
-        "llmcompressor.modifiers.gptq.gptq_quantize"
-    ).quantize_weight
+    schemes, ranges = import_module(SCHEMES), import_module(RANGES)
+    gptq: Any = import_module("llmcompressor.modifiers.gptq.gptq_quantize")
 
     W = torch.tensor(weight, dtype=torch.float32)
-    order = ActivationOrdering.WEIGHT if actorder else None
-    scheme = QuantizationArgs(num_bits=bits, strategy="channel", symmetric=True)
-    scale, zero = calculate_qparams(W.amin(1, keepdim=True), W.amax(1, keepdim=True), scheme)
+    order = schemes.ActivationOrdering.WEIGHT if actorder else None
+    scheme = schemes.QuantizationArgs(num_bits=bits, strategy="channel", symmetric=True)
+    scale, zero = ranges.calculate_qparams(W.amin(1, keepdim=True), W.amax(1, keepdim=True), scheme)
     if order is not None:
         scheme = scheme.model_copy(update={"actorder": order})
     H = torch.tensor(covariance, dtype=torch.float32)
-    made, _, _ = quantize_weight(
+    made, _, _ = gptq.quantize_weight(
         W.clone()[None], H[None], scale[None], zero[None], None, scheme, block_size, damping
     )
     return {"dequantized": made[0], "scale": scale}
@@ -64,26 +61,20 @@ def llmcompressor_gptq_groups(
     """llmcompressor.modifiers.gptq.gptq_quantize.quantize_weight with groups, whose scales are
     those of the original weights (static groups)."""
     torch: Any = import_module("torch")
-    ActivationOrdering: Any = import_module("compressed_tensors.quantization").ActivationOrdering
-    QuantizationArgs: Any = import_module("compressed_tensors.quantization").QuantizationArgs
-    calculate_qparams: Any = import_module(
-        "compressed_tensors.quantization.utils"
-    ).calculate_qparams
-    quantize_weight: Any = import_module(
-        "llmcompressor.modifiers.gptq.gptq_quantize"
-    ).quantize_weight
+    schemes, ranges = import_module(SCHEMES), import_module(RANGES)
+    gptq: Any = import_module("llmcompressor.modifiers.gptq.gptq_quantize")
 
     if group_size is None or weight.shape[1] % group_size or (actorder and not static_groups):
         raise NotImplementedError("static groups that divide the row")
     W = torch.tensor(weight, dtype=torch.float32)
-    scheme = QuantizationArgs(
+    scheme = schemes.QuantizationArgs(
         num_bits=bits, strategy="group", group_size=group_size, symmetric=not asymmetric,
-        actorder=ActivationOrdering.WEIGHT if actorder else None,
+        actorder=schemes.ActivationOrdering.WEIGHT if actorder else None,
     )  # fmt: skip
     grouped = W.unflatten(1, (-1, group_size))
-    scale, zero = calculate_qparams(grouped.amin(-1), grouped.amax(-1), scheme)
+    scale, zero = ranges.calculate_qparams(grouped.amin(-1), grouped.amax(-1), scheme)
     H = torch.tensor(covariance, dtype=torch.float32)
-    made, _, _ = quantize_weight(
+    made, _, _ = gptq.quantize_weight(
         W.clone()[None], H[None], scale[None], zero[None], None, scheme, block_size, damping
     )
     return {"dequantized": made[0], "scale": scale}
@@ -94,22 +85,18 @@ def compressed_tensors_rtn(
 ) -> Any:
     """compressed_tensors' calculate_qparams and fake_quantize."""
     torch: Any = import_module("torch")
-    QuantizationArgs: Any = import_module("compressed_tensors.quantization").QuantizationArgs
-    fake_quantize: Any = import_module("compressed_tensors.quantization").fake_quantize
-    calculate_qparams: Any = import_module(
-        "compressed_tensors.quantization.utils"
-    ).calculate_qparams
+    schemes, ranges = import_module(SCHEMES), import_module(RANGES)
 
     if group_size is not None and weight.shape[1] % group_size:
         raise NotImplementedError("groups that do not divide the row")
     W = torch.tensor(weight, dtype=torch.float32)
-    scheme = QuantizationArgs(
+    scheme = schemes.QuantizationArgs(
         num_bits=bits, strategy="group" if group_size else "channel", group_size=group_size,
         symmetric=not asymmetric,
     )  # fmt: skip
     grouped = W.unflatten(1, (-1, group_size or W.shape[1]))
-    scale, zero = calculate_qparams(grouped.amin(-1), grouped.amax(-1), scheme)
-    return {"dequantized": fake_quantize(W, scale, zero, scheme), "scale": scale}
+    scale, zero = ranges.calculate_qparams(grouped.amin(-1), grouped.amax(-1), scheme)
+    return {"dequantized": schemes.fake_quantize(W, scale, zero, scheme), "scale": scale}
 
 
 def keras_gptq(
