@@ -11,7 +11,8 @@ import pytest
 
 import waterlevel
 from waterlevel.reference.bases.rotation import HadamardRotation
-from waterlevel.validate.layers.layer_files import read_layer
+from waterlevel.validate.layers.layer_files import read_layer, write_tensors
+from waterlevel.validate.layers.quantize_layer import describe, tensors_of
 
 from ..helpers import layers
 from ..helpers.command import write
@@ -91,6 +92,28 @@ def test_a_result_is_shown_saved_and_loaded(method: str, tmp_path: Path):
     for name in ("method", "parameters", "rates", "distortion", "limit", "gap", "rate_met"):
         assert getattr(found, name) == getattr(result, name)
     assert repr(found) == repr(result)
+
+
+def test_no_distortion_and_drift_are_loaded_as_they_were(tmp_path: Path):
+    exact = waterlevel.rtn(np.round(W), S, spacing=1.0)
+    drift = waterlevel.watersic(W, S, covariance_quantized=S, cross_covariance=S, spacing=0.5)
+    for result, limit, gap in ((exact, np.inf, -np.inf), (drift, np.nan, np.nan)):
+        result.save(tmp_path / "result")
+        found = waterlevel.load(tmp_path / "result")
+        for each in (result, found):
+            np.testing.assert_array_equal([each.limit, each.gap], [limit, gap])
+
+
+@pytest.mark.parametrize("name", ["rates", "distortion", "limit", "rate_met"])
+def test_a_result_without_a_number_is_refused(name: str, tmp_path: Path):
+    result = waterlevel.rtn(W, S, bits=3)
+    lacking = {key: value for key, value in describe(result).items() if key != name}
+    write_tensors(tmp_path / "result", tensors_of(result), lacking)
+    with pytest.raises(waterlevel.BadInput, match=f"result: {name} of its metadata is missing"):
+        waterlevel.load(tmp_path / "result")
+    write_tensors(tmp_path / "result", tensors_of(result), describe(result) | {"rates": {"a": 1}})
+    with pytest.raises(waterlevel.BadInput, match="rates of its metadata are not those"):
+        waterlevel.load(tmp_path / "result")
 
 
 def test_what_is_no_result_is_not_loaded(tmp_path: Path):

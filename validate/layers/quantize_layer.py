@@ -37,6 +37,7 @@ DRIFT = ("covariance_quantized", "cross_covariance", "residual_covariance")
 # Rounding to float32 moves eigenvalues and eigenvectors by far less than this part of the largest
 # eigenvalue; those of another matrix, or in another order, are off by far more.
 BELONGS = 1e-3
+INFINITE = "infinite: there is no distortion"  # for JSON, which has no number for it
 NEGATIVE = 1e-6  # the part of a distortion's upper bound that rounding may take it below 0
 
 
@@ -119,7 +120,7 @@ def _limit_undefined(result: Quantized) -> str | None:
     if not _has_limit(result):
         return "activation drift: the error has a part that no rate removes"
     if result.limit == np.inf:
-        return "infinite: there is no distortion"
+        return INFINITE
     return None
 
 

@@ -15,9 +15,10 @@ from ...reference.coding.rates import Rates
 from ...reference.errors import BadInput
 from .any_tensors import read_tensors
 from .layer_files import check_target, write_tensors
-from .quantize_layer import describe, tensors_of
+from .quantize_layer import INFINITE, describe, tensors_of
 
-NUMBERS = ("method", "parameters", "distortion", "weight_mean_square", "rate_met")
+NUMBERS = ("method", "parameters", "rates", "distortion", "weight_mean_square", "rate_met")
+LIMIT = ("limit", "limit_undefined")
 
 
 def save(path: Path | str, result: Quantized) -> None:
@@ -44,20 +45,25 @@ def load(path: Path | str) -> Quantized:
     kind = GridScales if "scale" in tensors else LatticeScales
     names = [field.name for field in fields(kind)]
     missing = [name for name in ("codes", "dequantized", *names) if name not in tensors]
-    if missing or "rates" not in described:
-        what = f"tensor {missing[0]}" if missing else "the numbers in its metadata"
-        raise BadInput(f"{path}: {what} is missing; it is no file of `waterlevel quantize`")
+    missing = [f"tensor {name}" for name in missing]
+    missing += [f"{name} of its metadata" for name in (*NUMBERS, *LIMIT) if name not in described]
+    if missing:
+        raise BadInput(f"{path}: {missing[0]} is missing; it is no file of `waterlevel quantize`")
     numbers: dict[str, Any] = {name: described[name] for name in NUMBERS}
+    rates = numbers.pop("rates")
+    if not isinstance(rates, dict) or set(rates) != {field.name for field in fields(Rates)}:
+        raise BadInput(f"{path}: rates of its metadata are not those of `waterlevel quantize`")
     result = Quantized(
         **numbers,
         codes=tensors["codes"],
         dequantized=tensors["dequantized"],
         scales=kind(**{name: tensors[name] for name in names}),
-        rates=Rates(**described["rates"]),
+        rates=Rates(**rates),
         eigenvalues=None,
         covariance=None,
     )
-    for name in ("limit", "gap"):  # as they were found then: Σ is not in the file
-        value = described[name]
-        vars(result)[name] = float("nan" if value is None else value)
+    limit = described["limit"]  # as it was found then: Σ is not in the file
+    if limit is None:
+        limit = "inf" if described["limit_undefined"] == INFINITE else "nan"
+    vars(result)["limit"] = float(limit)
     return result

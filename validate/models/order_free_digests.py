@@ -240,7 +240,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="the report, JSON")
     parser.add_argument("--expect", type=Path, help="a report whose digests must be found again")
     parser.add_argument("--need", action="append", default=[], help="a library that must be there")
-    parser.add_argument("--only", action="append", default=[], help="a library; no other is asked")
+    libraries = sorted({library for library, _ in WAYS.values()})
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=libraries,
+        help="a library; no other is asked",
+    )
     parser.add_argument("--small", action="store_true", help="the smallest layer and the model")
     parser.add_argument("--child", metavar="LIBRARY", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -266,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.expect:
         others = unexpected(report, json.loads(arguments.expect.read_text("utf-8")))
         print(f"{len(others)} digests are not those of {arguments.expect}", *others, sep="\n")
-    return int(not report["equal"] or bool(others))
+    return int(not report["cases"] or not report["equal"] or bool(others))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,10 @@ def test_a_difference_is_named_and_an_absent_library_too(
         committed.write_text(json.dumps({"cases": cases}), "utf-8")
         assert main(["--expect", str(committed)]) == status
     assert "b codes" in capsys.readouterr().out
+    monkeypatch.setattr(module, "computed", lambda library, settings, small: {"skipped": "no"})
+    assert main(["--only", "cupy"]) == 1  # where nobody was asked nothing is proved
+    with pytest.raises(SystemExit):
+        main(["--only", "cupi"])
     with pytest.raises(SystemExit):
         main(["--need", "no_such_library"])
     assert "no_such_library is not installed" in capsys.readouterr().err
