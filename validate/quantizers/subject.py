@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ...backends import attribute
 from ...reference.errors import BadInput, WaterlevelError
+from ...reference.operations.layer import on_host
 from ..support.comparison import describe_shape
 from ..support.console import one_line
 
@@ -200,10 +201,7 @@ def _array(name: str, value: Any) -> tuple[NDArray, str]:
     """As a NumPy array of numbers, and the name of the dtype that it had."""
     try:
         kind = str(getattr(value, "dtype", "")).rpartition(".")[2]
-        if hasattr(value, "detach"):  # a PyTorch tensor
-            value = value.detach().cpu()
-            value = value.float() if kind == "bfloat16" else value
-        array = np.asarray(value)
+        array = on_host(name, value)
     except Exception as error:  # a foreign object may raise anything
         raise NoAnswer(f"{name} is no array ({type(error).__name__}: {one_line(error)})") from None
     if array.dtype.kind not in "fiu" and kind != "bfloat16":
